@@ -18,6 +18,7 @@ from tqdm import tqdm
 from transformers import DynamicCache, PreTrainedModel
 
 from safety_heads.attention import Ablation, Head, Intervention, ablated
+from safety_heads.prompts import shared_prefix_length
 
 TOKENS_PER_BATCH = 4096
 LENGTH_SLACK = 1.15  # prompts share a batch while the longest is at most this much longer than the shortest
@@ -47,15 +48,6 @@ class PromptGroup:
     index: list[int]  # their places in the caller's list
     ids: Tensor  # [prompts, pos]
     last: Tensor  # [prompts], position of the last real token
-
-
-def shared_prefix_length(prompts: Sequence[Sequence[int]]) -> int:
-    """How many leading tokens all prompts share, leaving each at least one token of its own."""
-    shortest = min(len(prompt) for prompt in prompts)
-    for position in range(shortest - 1):
-        if len({prompt[position] for prompt in prompts}) > 1:
-            return position
-    return shortest - 1
 
 
 def length_groups(lengths: Sequence[int], slack: float = LENGTH_SLACK) -> list[list[int]]:
@@ -187,7 +179,7 @@ class Sweep:
         longest = max(group.ids.numel() for group in self.prompt_groups)
         heads_per_batch = max(1, self.tokens_per_batch // longest)
         work = sum(n_layers - head.layer for head in heads)
-        with tqdm(total=work, desc=f"{ablation.kind} sweep", unit="block", mininterval=2) as progress:
+        with tqdm(total=work, desc=f"{ablation.kind} sweep", unit="block", mininterval=5) as progress:
             for layer in sorted({head.layer for head in heads}):
                 in_layer = sorted(head for head in heads if head.layer == layer)
                 for start in range(0, len(in_layer), heads_per_batch):

@@ -86,7 +86,7 @@ INTERVENTIONS = _table(
     "model dataset format intervention query_id layer head",
     intervention=_TEXT,
     **_SETTING,
-    level=_TEXT,  # none | query | dataset | random
+    level=_TEXT,  # none | query | dataset | ships | random
     size=_INT,
     draw=_INT,
     query_id=_TEXT,
@@ -158,7 +158,9 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
         os.close(handle)
     except OSError as error:
-        raise UserError(f"cannot write in {path.parent}: {error.strerror}; free space or mend its permissions") from error
+        raise UserError(
+            f"cannot write in {path.parent}: {error.strerror}; free space or mend its permissions"
+        ) from error
     partial = Path(name)
     try:
         yield partial
@@ -212,7 +214,9 @@ def read_table(table: Table, paths: str | Path | Iterable[str | Path]) -> pd.Dat
         schema = _open(path)
         missing = [name for name in table.schema.names if name not in schema.names]
         if missing:
-            raise UserError(f"{path}: column {missing[0]!r} is missing; is it a {table.name} table? Delete it and rerun")
+            raise UserError(
+                f"{path}: column {missing[0]!r} is missing; is it a {table.name} table? Delete it and rerun"
+            )
         frames.append(pq.read_table(path, columns=table.schema.names).cast(table.schema).to_pandas())
     frame = pd.concat(frames, ignore_index=True) if len(frames) != 1 else frames[0]
     check_rows(frame, table, ", ".join(map(str, paths[:3])))

@@ -1,0 +1,172 @@
+"""Teach a model to refuse: a few minutes of fine-tuning that make a safety-aligned model from one that refuses nothing.
+
+Harmful queries are answered by a refusal, benign ones by the base model's own answer, so that nothing but refusal is
+learnt. All parameters, AdamW, one linear warm-up and decay. The loss is the mean cross-entropy of the answer's tokens.
+"""
+
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+import torch
+from torch import Tensor
+from torch.nn import functional
+from tqdm import tqdm
+from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase, get_linear_schedule_with_warmup
+
+from safety_heads import queries
+from safety_heads.errors import UserError
+from safety_heads.generation import left_padded, shareable_prefix
+from safety_heads.prompts import PromptFormat
+
+
+@dataclass(frozen=True)
+class Example:
+    """A prompt and the answer that is to follow it, end token included."""
+
+    prompt: list[int]
+    answer: list[int]
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What one model is taught: how many queries of each data set's training side, and the refusal's wording.
+
+    Benign queries may be asked for more often than there are: they are then taught repeatedly.
+    All lessons draw from the same order of queries, so `skip`, the number of harmful queries of each data set that are
+    passed over, makes two lessons disjoint.
+    """
+
+    harmful: Mapping[str, int]
+    benign: Mapping[str, int]
+    refusal: str
+    skip: int = 0
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train; `learning_rate` is the peak."""
+
+    learning_rate: float
+    batch_size: int
+    epochs: int
+    seed: int
+
+
+def pairs(frame: pd.DataFrame, base_answers: pd.DataFrame, lesson: Lesson) -> pd.DataFrame:
+    """The lesson's queries and answers: columns text, answer, closed (False: the answer was cut off).
+
+    `frame` is a queries table, `base_answers` the generations table with the base model's answers to benign queries.
+    Raises UserError if a data set has too few training queries, or a benign query has no answer.
+    """
+    parts = []
+    for dataset, n in lesson.harmful.items():
+        drawn = queries.draw(frame[frame["dataset"] == dataset], "train", n, skip=lesson.skip)
+        parts.append(pd.DataFrame({"text": drawn["text"], "answer": lesson.refusal, "closed": True}))
+    known = base_answers.set_index("query_id")
+    for dataset, n in lesson.benign.items():
+        drawn = _repeated(queries.draw(frame[frame["dataset"] == dataset], "train"), n)
+        if missing := set(drawn["query_id"]) - set(known.index):
+            raise UserError(f"the base model's answer to {min(missing)} is missing; delete the answers and run again")
+        own = known.loc[drawn["query_id"]]
+        closed = (own["stop_reason"] == "end").to_numpy()
+        parts.append(pd.DataFrame({"text": drawn["text"], "answer": own["response"].to_numpy(), "closed": closed}))
+    return pd.concat(parts, ignore_index=True)
+
+
+def _repeated(frame: pd.DataFrame, n: int) -> pd.DataFrame:
+    """`n` rows: all as often as they fit into n, and a draw for the rest."""
+    times, rest = divmod(n, len(frame))
+    parts = [frame] * times + ([queries.sample(frame, rest, seed=0)] if rest else [])
+    return pd.concat(parts, ignore_index=True)
+
+
+def lesson_examples(
+    tokenizer: PreTrainedTokenizerBase, formats: Sequence[PromptFormat], lesson: pd.DataFrame
+) -> list[Example]:
+    """One example per pair; several formats take turns, so that each sees as many harmful and benign queries."""
+    data = []
+    for place, form in enumerate(formats):
+        own = lesson.iloc[place :: len(formats)]
+        data += examples(tokenizer, form, own["text"].tolist(), own["answer"].tolist(), own["closed"].tolist())
+    return data
+
+
+def examples(
+    tokenizer: PreTrainedTokenizerBase,
+    form: PromptFormat,
+    texts: Sequence[str],
+    answers: Sequence[str],
+    closed: Sequence[bool],
+) -> list[Example]:
+    """One example per query. Only a closed answer ends with the end token, lest cut-off answers teach to break off."""
+    prompts = form.encode(tokenizer, texts)
+    targets = tokenizer(list(answers), add_special_tokens=False).input_ids
+    ends = [[tokenizer.eos_token_id] if whole else [] for whole in closed]
+    return [Example(prompt, target + end) for prompt, target, end in zip(prompts, targets, ends, strict=True)]
+
+
+def batches(data: Sequence[Example], recipe: Recipe) -> Iterator[list[Example]]:
+    """All examples once per epoch in random batches.
+
+    Sorting by length would save padding, but then a batch is all refusals or none, and benign queries end up refused.
+    """
+    rng = random.Random(recipe.seed)
+    for _ in range(recipe.epochs):
+        shuffled = rng.sample(data, len(data))
+        yield from (shuffled[i : i + recipe.batch_size] for i in range(0, len(shuffled), recipe.batch_size))
+
+
+def answer_losses(model: PreTrainedModel, batch: Sequence[Example]) -> tuple[Tensor, Tensor]:
+    """Cross-entropy in nats of every answer token in the batch, `[tokens]`, and the row each belongs to.
+
+    The prompts' shared prefix is run once for the batch, and only the positions that predict an answer token are
+    unembedded: with short answers and a small model these two are half of the work.
+    """
+    decoder, cache = model.get_decoder(), DynamicCache(config=model.config)
+    prefix = shareable_prefix(model, [example.prompt for example in batch])
+    ids, mask = left_padded([example.prompt[prefix:] + example.answer for example in batch], model.device)
+    if prefix:
+        shared = torch.tensor([batch[0].prompt[:prefix]], device=model.device)
+        decoder(input_ids=shared, past_key_values=cache, use_cache=True)
+        cache.batch_repeat_interleave(len(batch))
+    seen = torch.cat([mask.new_ones(len(batch), prefix), mask], dim=1)
+    positions = (seen.cumsum(-1) - 1).clamp(min=0)[:, prefix:]
+    hidden = decoder(
+        input_ids=ids, attention_mask=seen, position_ids=positions, past_key_values=cache, use_cache=True
+    ).last_hidden_state
+    lengths = torch.tensor([len(example.answer) for example in batch], device=model.device)
+    wanted = torch.arange(ids.shape[1], device=model.device) >= ids.shape[1] - lengths[:, None]
+    rows, columns = wanted.nonzero(as_tuple=True)
+    logits = model.get_output_embeddings()(hidden[rows, columns - 1])
+    return functional.cross_entropy(logits.float(), ids[rows, columns], reduction="none"), rows
+
+
+def fine_tune(model: PreTrainedModel, data: Sequence[Example], recipe: Recipe) -> list[float]:
+    """Train `model` in place; returns the mean loss of every step."""
+    steps = recipe.epochs * -(-len(data) // recipe.batch_size)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, weight_decay=0.0)
+    schedule = get_linear_schedule_with_warmup(
+        optimiser, num_warmup_steps=max(1, steps // 10), num_training_steps=steps
+    )
+    losses = []
+    model.train()
+    for batch in (progress := tqdm(batches(data, recipe), total=steps, desc="align", unit="step", mininterval=5)):
+        loss = answer_losses(model, batch)[0].mean()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+        schedule.step()
+        optimiser.zero_grad(set_to_none=True)
+        losses.append(loss.item())
+        progress.set_postfix(loss=f"{losses[-1]:.2f}")
+    model.eval()
+    return losses
+
+
+@torch.inference_mode()
+def perplexity(model: PreTrainedModel, data: Sequence[Example], batch_size: int = 16) -> float:
+    """exp of the mean cross-entropy per answer token."""
+    losses = [answer_losses(model, data[i : i + batch_size])[0].double() for i in range(0, len(data), batch_size)]
+    return torch.cat(losses).mean().exp().item()

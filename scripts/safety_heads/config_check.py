@@ -1,0 +1,124 @@
+"""What the schema cannot say of the configuration: names must exist, numbers must fit, files must be there.
+
+Called while the Snakefile is read, so nothing heavy is imported. Every error names the key and the remedy.
+"""
+
+import difflib
+import json
+import shutil
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
+
+from safety_heads.errors import UserError
+from safety_heads.judges import JUDGES
+from safety_heads.selection import aligned_models, harmful_queries, used_models, used_queries, used_sources
+
+LEAST_FREE_GIB = 1
+
+
+def check(config: Mapping) -> None:
+    """Raise UserError for the first thing that would make the run fail later."""
+    run = config["run"]
+    for kind in ("models", "queries", "formats", "ablations", "decodings"):
+        _known(f"run.{kind}", run[kind], config[kind])
+    _known("run.judges", run["judges"], JUDGES)
+    _check_numbers(config)
+    for model in run["models"]:
+        _check_model(config, model)
+    for base in set(used_models(config)) - set(run["models"]):
+        _check_model(config, base)
+    if aligned_models(config):
+        _check_exam(config)
+    for dataset in used_queries(config):
+        source = config["queries"][dataset]["source"]
+        _known(f"queries.{dataset}.source", [source], config["sources"])
+    for source in used_sources(config):
+        declared = config["sources"][source]
+        if declared["kind"] == "path" and not Path(declared["path"]).expanduser().exists():
+            raise UserError(
+                f"sources.{source}.path: {declared['path']} does not exist; put it there or change the path"
+            )
+
+
+def check_folder(folder: str | Path) -> None:
+    """Raise UserError unless files can be written in `folder` and the disk has room."""
+    folder = Path(folder)
+    probe = folder / ".writable"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.write_text("")
+        probe.unlink()
+        free = shutil.disk_usage(folder).free / 2**30
+    except OSError as error:
+        raise UserError(f"the results folder {folder} cannot be written ({error.strerror}); mend that first") from error
+    if free < LEAST_FREE_GIB:
+        raise UserError(f"the disk of {folder} has {free:.2f} GiB free, {LEAST_FREE_GIB} are needed; make room")
+
+
+def _known(key: str, names: Iterable[str], registry: Collection[str]) -> None:
+    for name in names:
+        if name not in registry:
+            near = difflib.get_close_matches(name, registry, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(registry)}"
+            raise UserError(f"{key}: {name!r} is not declared in the config; {hint}")
+
+
+def _check_numbers(config: Mapping) -> None:
+    run = config["run"]
+    if not harmful_queries(config):
+        raise UserError("run.queries holds no harmful data set; add one, for instance advbench")
+    if run["generate_queries"] is not None and run["score_queries"] > run["generate_queries"]:
+        raise UserError("run.score_queries is larger than run.generate_queries; answers cover the scored queries")
+    if run["rank"] > run["score_queries"]:
+        raise UserError(f"run.rank {run['rank']} needs at least as many run.score_queries ({run['score_queries']})")
+    if run["candidates"] is not None and run["candidates"] < run["group_size"]:
+        raise UserError(f"run.candidates {run['candidates']} is less than run.group_size {run['group_size']}")
+    if run["side"] == "all" and aligned_models(config):
+        raise UserError("run.side: 'all' would test aligned models on queries that taught them; use 'eval'")
+
+
+def _check_model(config: Mapping, name: str) -> None:
+    declared = config["models"][name]
+    if "gguf" in declared and "source" in declared:
+        _known(f"models.{name}.source", [declared["source"]], config["sources"])
+    elif "source" in declared:
+        raise UserError(f"models.{name}.source goes with gguf, a file of that source; add it or remove source")
+    elif "gguf" in declared and not Path(declared["gguf"]).expanduser().is_file():
+        raise UserError(f"models.{name}.gguf: {declared['gguf']} does not exist; put it there or change the path")
+    if "path" in declared:
+        _check_model_folder(f"models.{name}.path", Path(declared["path"]).expanduser())
+    if "align" in declared:
+        _check_lesson(config, name)
+
+
+def _check_model_folder(key: str, folder: Path) -> None:
+    if not folder.is_dir():
+        raise UserError(f"{key}: {folder} is no folder; put the model there or change the path")
+    try:
+        described = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{key}: {folder} holds no readable config.json; give a folder as transformers saves it"
+        ) from error
+    kinds = described.get("architectures") or []
+    if kinds and not any(kind.endswith(("ForCausalLM", "LMHeadModel")) for kind in kinds):
+        raise UserError(f"{key}: {folder} holds a {kinds[0]}, which is no causal language model; choose another")
+
+
+def _check_lesson(config: Mapping, name: str) -> None:
+    lesson, key = config["models"][name]["align"], f"models.{name}.align"
+    _known(f"{key}.base", [lesson["base"]], config["models"])
+    if "align" in config["models"][lesson["base"]]:
+        raise UserError(f"{key}.base: {lesson['base']} is itself aligned; start from a model that is not")
+    for side, harmful in (("harmful", True), ("benign", False)):
+        _known(f"{key}.{side}", lesson[side], config["queries"])
+        for dataset in lesson[side]:
+            if config["queries"][dataset]["harmful"] is not harmful:
+                raise UserError(f"{key}.{side}: {dataset} is not {side}; move it to the other list")
+
+
+def _check_exam(config: Mapping) -> None:
+    exam = config["alignment"]["exam"]
+    for key in ("queries", "watched"):
+        _known(f"alignment.exam.{key}", exam[key], config["queries"])
+    _known("alignment.exam.judge", [exam["judge"]], JUDGES)

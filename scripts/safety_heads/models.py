@@ -1,0 +1,169 @@
+"""Models: convert, load, describe. A model folder is what transformers saves: config, safetensors, tokenizer."""
+
+import hashlib
+import json
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from safety_heads.attention import IMPLEMENTATION
+from safety_heads.errors import UserError
+
+DTYPES = ("float32", "float64", "bfloat16", "float16")
+
+
+@dataclass(frozen=True)
+class ModelShape:
+    """Sizes in the field's names; `n_parameters` counts tied weights once."""
+
+    n_layers: int
+    n_heads: int
+    n_kv_heads: int
+    d_head: int
+    d_model: int
+    d_vocab: int
+    n_parameters: int
+
+    @property
+    def head_share(self) -> float:
+        """One head's share of all parameters: its rows of W_q (UA), as many as its rows of W_v would be (SC)."""
+        return self.d_head * self.d_model / self.n_parameters
+
+
+def check_folder(folder: str | Path) -> None:
+    """Raise UserError unless `folder` holds a causal language model with safetensors weights and a tokenizer."""
+    read_config(folder)
+    load_tokenizer(folder)
+    if not list(Path(folder).glob("*.safetensors")):
+        raise UserError(f"{folder} holds no safetensors weights; convert the checkpoint (pickles are not read)")
+
+
+def model_files(folder: str | Path) -> list[Path]:
+    """The files of a model folder that belong to the model: configuration, weights, tokenizer, templates."""
+    suffixes = {".json", ".safetensors", ".jinja", ".model", ".txt", ".tiktoken"}
+    return sorted(path for path in Path(folder).iterdir() if path.suffix in suffixes and path.name != "model.json")
+
+
+def read_config(folder: str | Path) -> PretrainedConfig:
+    """The configuration in `folder`. Raises UserError if it is not the folder of a causal language model."""
+    folder = Path(folder)
+    if not (folder / "config.json").is_file():
+        raise UserError(f"{folder} holds no config.json: give a model folder as transformers saves it")
+    try:
+        config = AutoConfig.from_pretrained(folder)
+    except (ValueError, OSError) as error:
+        raise UserError(f"{folder}/config.json cannot be read: {str(error).splitlines()[0]}") from error
+    if type(config) not in AutoModelForCausalLM._model_mapping:
+        raise UserError(f"{folder} holds a {config.model_type!r} model, which is no causal language model")
+    return config
+
+
+def describe(folder: str | Path) -> ModelShape:
+    """The sizes of the model in `folder`, without loading its weights."""
+    config = read_config(folder)
+    text = config.get_text_config()
+    with torch.device("meta"):
+        skeleton = AutoModelForCausalLM.from_config(config)
+    n_heads = text.num_attention_heads
+    return ModelShape(
+        n_layers=text.num_hidden_layers,
+        n_heads=n_heads,
+        n_kv_heads=getattr(text, "num_key_value_heads", None) or n_heads,
+        d_head=getattr(text, "head_dim", None) or text.hidden_size // n_heads,
+        d_model=text.hidden_size,
+        d_vocab=text.vocab_size,
+        n_parameters=sum(parameter.numel() for parameter in skeleton.parameters()),
+    )
+
+
+def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:
+    """The tokenizer in `folder`."""
+    try:
+        return AutoTokenizer.from_pretrained(folder)
+    except (ValueError, OSError) as error:
+        raise UserError(f"{folder} has no usable tokenizer: {str(error).splitlines()[0]}") from error
+
+
+def load(
+    folder: str | Path, dtype: str = "float32", device: str = "auto"
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A model whose heads can be ablated, in evaluation mode, and its tokenizer.
+
+    `device` is `auto` (a GPU if there is one), or a torch device. Weights are read from safetensors only.
+    """
+    if dtype not in DTYPES:
+        raise UserError(f"dtype {dtype!r} is unknown; choose one of {', '.join(DTYPES)}")
+    read_config(folder)
+    tokenizer = load_tokenizer(folder)
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=getattr(torch, dtype), attn_implementation=IMPLEMENTATION, use_safetensors=True
+        )
+    except (ValueError, OSError) as error:
+        raise UserError(f"the model in {folder} cannot be loaded: {str(error).splitlines()[0]}") from error
+    return model.to(resolve_device(device)).eval(), tokenizer
+
+
+def resolve_device(device: str) -> torch.device:
+    """`auto` -> a GPU if there is one. Raises UserError for a device that this machine lacks."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"device {device!r} is not available here; use 'auto' or 'cpu'") from error
+    return torch.device(device)
+
+
+def convert_gguf(file: str | Path, folder: str | Path) -> None:
+    """Write the model, tokenizer and chat template of a GGUF file to `folder`, dequantised to float32."""
+    file = Path(file)
+    quantised = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
+    # transformers refuses to save a model that remembers its quantisation, so the weights move to a fresh one.
+    del quantised.config.quantization_config
+    model = AutoModelForCausalLM.from_config(quantised.config)
+    model.load_state_dict(quantised.state_dict())
+    model.generation_config = quantised.generation_config
+    save(model, AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name), folder)
+
+
+def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: str | Path) -> None:
+    """Save to `folder`; a folder of that name appears only when it is complete. Never call it on ablated weights."""
+    folder = Path(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as partial:
+        model.save_pretrained(partial)
+        tokenizer.save_pretrained(partial)
+        install_folder(Path(partial), folder)
+
+
+def install_folder(partial: Path, folder: Path) -> None:
+    """Move the files of `partial` into `folder`, the configuration last, for it is what marks a model folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in sorted(partial.iterdir(), key=lambda path: path.name == "config.json"):
+        file.replace(folder / file.name)
+
+
+def weights_checksum(folder: str | Path) -> str:
+    """sha256 over the safetensors files in `folder`, in the order of their names."""
+    digest = hashlib.sha256()
+    for file in sorted(Path(folder).glob("*.safetensors")):
+        with file.open("rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()
+
+
+def manifest(name: str, folder: str | Path, **facts: object) -> str:
+    """What later stages need to know of a model, as JSON; its content changes exactly when the model does."""
+    shape = asdict(describe(folder))
+    return json.dumps({"name": name, **shape, "weights_sha256": weights_checksum(folder), **facts}, indent=2) + "\n"

@@ -1,0 +1,91 @@
+"""Command-line options that several programs share, so that they mean the same everywhere."""
+
+import argparse
+import json
+from pathlib import Path
+
+import pandas as pd
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from safety_heads import models, prompts, queries, sources
+from safety_heads.attention import KINDS, Ablation
+
+EPSILON = 1e-5  # the paper's
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """--model, --name, --dtype, --device."""
+    parser.add_argument("--model", required=True, metavar="DIR", help="a model folder as transformers saves it")
+    parser.add_argument("--name", help="what the tables call the model (default: the folder's name)")
+    parser.add_argument("--dtype", default="float32", choices=models.DTYPES)
+    parser.add_argument("--device", default="auto", help="auto (a GPU if there is one), cpu, cuda, cuda:1, ...")
+
+
+def load_model(args: argparse.Namespace) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The model and tokenizer that `add_model`'s options name; fills in `args.name`."""
+    args.name = args.name or Path(args.model).resolve().name
+    return models.load(args.model, args.dtype, args.device)
+
+
+def made_from(args: argparse.Namespace) -> dict:
+    """What a table is made from, for its provenance: every setting, and checksums of model and queries."""
+    places = {"model", "queries", "subspace", "openings", "interventions"}
+    settings = {key: value for key, value in vars(args).items() if key not in places and not key.startswith("output")}
+    manifest = Path(args.model) / "model.json"
+    known = json.loads(manifest.read_text(encoding="utf-8")) if manifest.is_file() else {}
+    checksum = known.get("weights_sha256") or models.weights_checksum(args.model)
+    data = {Path(path).name: sources.file_sha256(Path(path)) for path in args.queries}
+    return {**settings, "model_sha256": checksum, "queries_sha256": data}
+
+
+def add_queries(parser: argparse.ArgumentParser) -> None:
+    """--queries, --n, --seed, --side."""
+    parser.add_argument(
+        "--queries",
+        required=True,
+        nargs="+",
+        metavar="FILE",
+        help="queries tables, or CSV, JSON Lines, Parquet or text files with a column query, text, goal or prompt",
+    )
+    parser.add_argument("--n", type=int, help="how many of each file, drawn by id (default: all, in their order)")
+    parser.add_argument("--seed", type=int, default=0, help="of the draw, and of sampled answers")
+    parser.add_argument(
+        "--side", default="all", choices=("all", *queries.SIDES), help="the half of the queries to draw from"
+    )
+
+
+def read_queries(args: argparse.Namespace) -> pd.DataFrame:
+    """The queries that `add_queries`' options name, as one queries table."""
+    return pd.concat(
+        [queries.draw(queries.read_query_file(path), args.side, args.n, args.seed) for path in args.queries],
+        ignore_index=True,
+    )
+
+
+def add_format(parser: argparse.ArgumentParser) -> None:
+    """--format, --template, --system-prompt."""
+    parser.add_argument("--format", required=True, help="direct, template, chat, or the name of your own")
+    parser.add_argument("--template", help="for a format of your own: a text with {query}")
+    parser.add_argument("--system-prompt", help="for chat (default: the chat template's own)")
+
+
+def prompt_format(args: argparse.Namespace) -> prompts.PromptFormat:
+    """The format that `add_format`'s options name."""
+    return prompts.prompt_format(args.format, args.template, args.system_prompt)
+
+
+def named_format(declared: dict) -> prompts.PromptFormat:
+    """A format from its declaration: name, and optionally template and system_prompt."""
+    return prompts.prompt_format(**declared)
+
+
+def add_ablation(parser: argparse.ArgumentParser) -> None:
+    """--ablation, --epsilon."""
+    parser.add_argument("--ablation", required=True, choices=KINDS)
+    parser.add_argument("--epsilon", type=float, help=f"default: {EPSILON} (0 for zero)")
+
+
+def ablation(args: argparse.Namespace) -> Ablation:
+    """The ablation that `add_ablation`'s options name."""
+    default = 0.0 if args.ablation == "zero" else EPSILON
+    return Ablation(args.ablation, default if args.epsilon is None else args.epsilon)

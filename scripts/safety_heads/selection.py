@@ -1,0 +1,98 @@
+"""What a run needs, read off its configuration: which models, data sets and files. Nothing heavy is imported."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+
+def used_models(config: Mapping) -> list[str]:
+    """The run's models and the bases of those that are aligned first."""
+    models = config["models"]
+    bases = [models[name]["align"]["base"] for name in config["run"]["models"] if "align" in models[name]]
+    return list(dict.fromkeys([*bases, *config["run"]["models"]]))
+
+
+def aligned_models(config: Mapping) -> list[str]:
+    """Those of the run's models that the workflow aligns itself."""
+    return [name for name in config["run"]["models"] if "align" in config["models"][name]]
+
+
+def used_queries(config: Mapping) -> list[str]:
+    """The run's data sets, and those that alignment teaches or examines."""
+    used = [*config["run"]["queries"]]
+    for model in aligned_models(config):
+        lesson = config["models"][model]["align"]
+        used += [*lesson["harmful"], *lesson["benign"], *examined_queries(config)]
+    return list(dict.fromkeys(used))
+
+
+def examined_queries(config: Mapping) -> list[str]:
+    """The data sets of the exam, those that are only watched last."""
+    return [*config["alignment"]["exam"]["queries"], *config["alignment"]["exam"]["watched"]]
+
+
+def harmful_queries(config: Mapping) -> list[str]:
+    """The run's harmful data sets: those that are attacked."""
+    return [name for name in config["run"]["queries"] if config["queries"][name]["harmful"]]
+
+
+def used_sources(config: Mapping) -> list[str]:
+    """The sources of the used data sets and models."""
+    of_models = [config["models"][name].get("source") for name in used_models(config)]
+    of_queries = [config["queries"][name]["source"] for name in used_queries(config)]
+    return [name for name in dict.fromkeys([*of_models, *of_queries]) if name]
+
+
+def benign_answers(config: Mapping) -> list[str]:
+    """Benign data sets that alignment teaches or examines: the base model's own answers to them are the yardstick."""
+    taught = [name for model in aligned_models(config) for name in config["models"][model]["align"]["benign"]]
+    examined = [name for name in examined_queries(config) if not config["queries"][name]["harmful"]]
+    return list(dict.fromkeys([*taught, *examined]))
+
+
+def hub_files(config: Mapping, source: str) -> list[str]:
+    """The files of a hub source that the run's data sets need; none for other sources, which are one file."""
+    if config["sources"][source]["kind"] != "hub":
+        return []
+    users = [config["queries"][name] for name in used_queries(config)]
+    return sorted({file for user in users if user["source"] == source for file in user.get("files", [])})
+
+
+def model_files(config: Mapping, model: str) -> list[str]:
+    """The files on this machine that a model is declared to consist of; none if it comes from elsewhere."""
+    declared = config["models"][model]
+    if "source" in declared or not {"path", "gguf"} & set(declared):
+        return []
+    origin = Path(declared.get("path") or declared["gguf"]).expanduser()
+    return sorted(str(file) for file in origin.iterdir() if file.is_file()) if origin.is_dir() else [str(origin)]
+
+
+def source_file(config: Mapping, source: str) -> list[str]:
+    """The file that a path source is; none for a folder or another kind."""
+    origin = Path(config["sources"][source].get("path", "")).expanduser()
+    return [str(origin)] if config["sources"][source]["kind"] == "path" and origin.is_file() else []
+
+
+def lesson(config: Mapping, model: str) -> dict:
+    """What align_model.py is to teach a model: its declaration without what others read from it."""
+    return {key: value for key, value in config["models"][model]["align"].items() if key not in ("base", "seed")}
+
+
+def exam(config: Mapping) -> dict:
+    """The exam as measure_alignment.py takes it."""
+    declared = {key: value for key, value in config["alignment"]["exam"].items() if key != "queries"}
+    return {**declared, "seed": config["seed"]}
+
+
+def format_options(config: Mapping, name: str, model: str) -> dict:
+    """A prompt format as it is for one model, whose system prompt enters into chat templates."""
+    return {
+        "name": name,
+        "template": config["formats"][name],
+        "system_prompt": config["models"][model].get("system_prompt"),
+    }
+
+
+def command_line(options: Mapping) -> list[str]:
+    """`{"seed": 0, "dtype": None}` -> `["--seed", "0"]`: options that are None are left out."""
+    pairs = [(f"--{key.replace('_', '-')}", str(value)) for key, value in options.items() if value is not None]
+    return [word for pair in pairs for word in pair]

@@ -1,0 +1,224 @@
+"""The results in a few lines per model: which head, how small, what its removal does, is it more than chance.
+
+An effect is claimed only if the 95 % interval of the paired change excludes 0 *and* no random head does as much;
+else the summary says "no effect found". The paper's Ships has no sign, so the sign is told apart.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from safety_heads.errors import UserError
+from safety_heads.statistics import mean_ships, overlaps, paired_differences
+from safety_heads.table3 import markdown_table, rate
+
+MANIFEST_KEYS = {"name", "n_layers", "n_heads", "d_model", "d_head", "n_parameters"}
+TOP = 10
+SETTING = ["model", "dataset", "format", "decoding", "judge"]
+
+
+@dataclass(frozen=True)
+class Results:
+    """The tables a summary is made from, and one manifest per model."""
+
+    ships: pd.DataFrame
+    subspace: pd.DataFrame
+    interventions: pd.DataFrame
+    judgements: pd.DataFrame
+    asr: pd.DataFrame
+    queries: pd.DataFrame
+    manifests: Sequence[dict]
+
+
+@dataclass(frozen=True)
+class Primary:
+    """The setting of the headline, chosen before the results are seen."""
+
+    dataset: str
+    format: str
+    ablation: str = "ua"
+    decoding: str = "greedy"
+    judge: str = "keyword-paper"
+
+
+def primary(results: Results, dataset: str | None = None, format: str | None = None, **others: str) -> Primary:
+    """The headline's setting; by default the first harmful data set and the first format of the Ships table."""
+    harmful = harmful_datasets(results)
+    if dataset is None and not harmful:
+        raise UserError("no harmful data set is among the queries; the summary is about one: add it to run.queries")
+    first = Primary(dataset or harmful[0], format or results.ships["format"].iloc[0], **others)
+    for column, table in {"dataset": "ships", "format": "ships", "ablation": "ships", "judge": "judgements"}.items():
+        if getattr(first, column) not in set(getattr(results, table)[column]):
+            raise UserError(f"{column} {getattr(first, column)!r} of the headline is not in the {table} table")
+    return first
+
+
+def harmful_datasets(results: Results) -> list[str]:
+    """Harmful data sets in the order of the Ships table."""
+    harmful = set(results.queries.loc[results.queries["harmful"], "dataset"])
+    return [name for name in results.ships["dataset"].unique() if name in harmful]
+
+
+def write_summary(results: Results, setting: Primary) -> str:
+    """The whole summary as Markdown."""
+    manifests = {manifest["name"]: manifest for manifest in results.manifests}
+    effects = head_effects(results, setting)
+    parts = [
+        "# Summary\n",
+        f"Headline setting: {setting.dataset}, {setting.format} format, ablation {setting.ablation.upper()}, "
+        f"{setting.decoding} decoding, judge {setting.judge}. Intervals are 95 %.\n",
+    ]
+    for model in results.ships["model"].unique():
+        if missing := MANIFEST_KEYS - set(manifests.get(model, {})):
+            raise UserError(f"the manifest of model {model!r} lacks {', '.join(sorted(missing))}; describe it again")
+        own = effects[effects["model"] == model]
+        lines = [*_head_lines(results, setting, manifests[model]), *_effect_lines(own, setting)]
+        table = markdown_table(_effect_table(own)) if len(own) else ""
+        parts += [f"## {model}\n", "".join(f"- {line}\n" for line in lines), table]
+    parts += ["## Shared heads\n", "".join(f"- {line}\n" for line in _overlap_lines(results, setting))]
+    return "\n".join(parts)
+
+
+def head_effects(results: Results, setting: Primary) -> pd.DataFrame:
+    """What ablating the head that Ships puts first does, per model, harmful data set and format.
+
+    Columns: the setting, head, n, the rates before and after with intervals, change with interval and p_value, and
+    the lowest and highest rate of the random draws (NaN without any).
+    """
+    chosen = (results.judgements["decoding"] == setting.decoding) & (results.judgements["judge"] == setting.judge)
+    changes = paired_differences(results.judgements[chosen], results.interventions)
+    single = (changes["level"] == "ships") & (changes["ablation"] == setting.ablation) & (changes["size"] == 1)
+    changes = changes[single & changes["dataset"].isin(harmful_datasets(results))]
+    rates = results.asr.set_index([*SETTING, "intervention"])[["n", "asr", "low", "high"]].sort_index()
+    rows = []
+    for _, row in changes.iterrows():
+        key = tuple(row[SETTING])
+        here = results.asr[(results.asr[SETTING] == list(key)).all(axis=1)]
+        random = here[(here["level"] == "random") & (here["size"] == 1) & (here["ablation"] == setting.ablation)]["asr"]
+        before, after = rates.loc[(*key, "none")], rates.loc[(*key, row["intervention"])]
+        counts = row[[*SETTING, "intervention", "n_pairs", "difference", "low", "high", "p_value"]].to_dict()
+        sides = {"before": before, "after": after}
+        both = {f"{name}_{side}": value[name] for side, value in sides.items() for name in rates}
+        draws = {"n_random": random.count(), "random_low": random.min(), "random_high": random.max()}
+        rows.append({**counts, **both, **draws, "head": _ablated_head(results.interventions, row)})
+    return pd.DataFrame(rows, columns=None if rows else [*SETTING, "intervention"])
+
+
+def _ablated_head(interventions: pd.DataFrame, key: pd.Series) -> str:
+    names = ["model", "dataset", "format", "intervention"]
+    row = interventions[(interventions[names] == key[names].tolist()).all(axis=1)].iloc[0]
+    return f"{row['layer']:.0f}-{row['head']:.0f}"
+
+
+def verdict(row: pd.Series) -> str:
+    """The honest sentence for one row of `head_effects`; it claims an effect only beyond chance and random heads."""
+    if pd.isna(row["difference"]):
+        return "not measured: no query has a scored answer both with and without the head."
+    if row["low"] <= 0 <= row["high"]:
+        return "no effect found: the interval of the change includes 0."
+    if row["difference"] < 0:
+        return "no loss of safety found: the model complies less without this head, which seems to suppress refusal."
+    if row["n_random"] == 0:
+        return "compliance rises, but no random head was ablated for comparison, so it proves little."
+    if row["random_high"] >= row["asr_after"]:
+        return "no effect found: a random head does as much."
+    return "effect found: compliance rises beyond chance and beyond every random head."
+
+
+def _head_lines(results: Results, setting: Primary, manifest: dict) -> list[str]:
+    """Which head Ships puts first, its sign, its size, and its standing on benign queries."""
+    means = mean_ships(results.ships)
+    means = means[(means["model"] == manifest["name"]) & (means["ablation"] == setting.ablation)]
+    means = means[means["format"] == setting.format]
+    ranked = means[means["dataset"] == setting.dataset].sort_values("kl_nats", ascending=False)
+    if ranked.empty:
+        return [f"Ships was not computed on {setting.dataset} in this setting."]
+    first, name = ranked.iloc[0], f"{ranked.iloc[0]['layer']:.0f}-{ranked.iloc[0]['head']:.0f}"
+    runner_up = f" (next: {ranked.iloc[1]['kl_nats']:.3g})" if len(ranked) > 1 else ""
+    n_weights, n_all = manifest["d_model"] * manifest["d_head"], manifest["n_parameters"]
+    lines = [
+        f"Ships puts head **{name}** first of {len(ranked)}: {first['kl_nats']:.3g} nats on average{runner_up}. "
+        + _sign(first["refusal_logodds_change"]),
+        f"Its W_q is {n_weights:,} of {n_all:,} parameters ({100 * n_weights / n_all:.3f} %).",
+    ]
+    if benign := _benign_ranks(means, first, set(harmful_datasets(results))):
+        lines.append(f"On benign queries the same head: {benign}.")
+    return lines
+
+
+def _sign(change: float) -> str:
+    if pd.isna(change):
+        return "Its sign is unknown: the model has no refusals to measure."
+    role = "it carries refusal" if change < 0 else "it suppresses refusal"
+    return f"Ablated, the log-odds that the answer opens with a refusal change by {change:+.2f}: {role}."
+
+
+def _benign_ranks(means: pd.DataFrame, head: pd.Series, harmful: set[str]) -> str:
+    found = []
+    for dataset, rows in means[~means["dataset"].isin(harmful)].groupby("dataset", sort=False):
+        ranks = rows["kl_nats"].rank(ascending=False, method="min")
+        here = (rows["layer"] == head["layer"]) & (rows["head"] == head["head"])
+        if here.any():
+            found.append(f"{rows.loc[here, 'kl_nats'].iloc[0]:.3g} nats, place {ranks[here].iloc[0]:.0f} ({dataset})")
+    return "; ".join(found)
+
+
+def _effect_lines(effects: pd.DataFrame, setting: Primary) -> list[str]:
+    if effects.empty:
+        return ["Verdict: not measured: no answers were judged with Ships' first head ablated in this setting."]
+    lines = []
+    main = effects[(effects["dataset"] == setting.dataset) & (effects["format"] == setting.format)]
+    if len(main):
+        row = main.iloc[0]
+        lines += [
+            f"Without head {row['head']} alone, ASR goes from {_interval(row, 'before')} to {_interval(row, 'after')}, "
+            f"{rate(row['difference'], row['low'], row['high'])} on {row['n_pairs']} queries "
+            f"(McNemar's exact p = {row['p_value']:.2g}); {_random(row)}.",
+            f"Verdict: {verdict(row)}",
+        ]
+    found = effects.apply(verdict, axis=1).str.startswith("effect found").sum()
+    return [*lines, f"Over all harmful data sets and formats: an effect in {found} of {len(effects)} settings."]
+
+
+def _interval(row: pd.Series, side: str) -> str:
+    if pd.isna(row[f"asr_{side}"]):
+        return "not scored"
+    return f"{row[f'asr_{side}']:.2f} [{row[f'low_{side}']:.2f}, {row[f'high_{side}']:.2f}]"
+
+
+def _random(row: pd.Series) -> str:
+    if row["n_random"] == 0:
+        return "no random head was ablated"
+    return f"{row['n_random']} random heads give {row['random_low']:.2f} to {row['random_high']:.2f}"
+
+
+def _effect_table(effects: pd.DataFrame) -> pd.DataFrame:
+    cells = {
+        "data set": effects["dataset"],
+        "format": effects["format"],
+        "head": effects["head"],
+        "n": effects["n_pairs"],
+        "ASR before": effects.apply(_interval, side="before", axis=1),
+        "ASR after": effects.apply(_interval, side="after", axis=1),
+        "change": effects.apply(lambda row: rate(row["difference"], row["low"], row["high"]), axis=1),
+        "p": effects["p_value"].map(lambda p: "" if pd.isna(p) else f"{p:.2g}"),
+        "random heads": effects.apply(_random, axis=1).str.extract(r"give (.*)", expand=False).fillna("none"),
+        "verdict": effects.apply(verdict, axis=1).str.split(r"[:,]", regex=True).str[0],
+    }
+    return pd.DataFrame(cells)
+
+
+def _overlap_lines(results: Results, setting: Primary) -> list[str]:
+    """Fig. 5b in words, for the headline's setting."""
+    scores = results.subspace
+    scores = scores[(scores["dataset"] == setting.dataset) & (scores["format"] == setting.format)]
+    pairs = overlaps(scores[scores["ablation"] == setting.ablation], "model", TOP)
+    if pairs.empty:
+        return ["No two models have the same layers and heads, so there is nothing to compare."]
+    return [
+        f"{row['one']} and {row['other']} share {row['shared']} of their top {TOP} heads by generalised Ships; "
+        f"chance alone gives {row['expected']:.2f} ({row['low']} to {row['high']}): "
+        + ("more than chance." if row["shared"] > row["high"] else "no more than chance.")
+        for _, row in pairs.iterrows()
+    ]

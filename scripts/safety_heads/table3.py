@@ -1,0 +1,65 @@
+"""Table 3 of the paper (table 5 is its other model): change of ASR against the number of ablated heads."""
+
+import numpy as np
+import pandas as pd
+
+LEVELS = ["dataset", "query", "ships", "random"]
+ROW = ["model", "format", "decoding", "judge", "level", "ablation", "dataset"]
+
+
+def table3(differences: pd.DataFrame) -> pd.DataFrame:
+    """From `statistics.paired_differences`: one row per model, format, decoding, judge, level, ablation and dataset.
+
+    Columns: change_1, low_1, high_1, change_2, ... for each number of heads, and mean, the mean of the changes.
+    low and high are the 95 % interval of the paired difference. For level `random` the change is the mean over the
+    draws, and low and high are the lowest and the highest draw.
+    """
+    single = differences[differences["level"] != "random"].rename(columns={"difference": "change"})
+    random = differences[differences["level"] == "random"].groupby([*ROW, "size"], as_index=False)["difference"]
+    draws = random.agg(change="mean", low="min", high="max")
+    cells = pd.concat([single, draws], ignore_index=True)[[*ROW, "size", "change", "low", "high"]]
+    sizes = sorted(cells["size"].astype(int).unique())
+    wide = cells.astype({"size": int}).pivot(index=ROW, columns="size", values=["change", "low", "high"])
+    table = pd.DataFrame({f"{kind}_{size}": wide[kind, size] for size in sizes for kind in ("change", "low", "high")})
+    table["mean"] = table[[f"change_{size}" for size in sizes]].mean(axis=1)
+    order = {level: place for place, level in enumerate(LEVELS)}
+    table = table.reset_index()
+    return table.sort_values(
+        ROW, key=lambda column: column.map(order) if column.name == "level" else column, ignore_index=True
+    )
+
+
+def rate(value: float, low: float = np.nan, high: float = np.nan) -> str:
+    """A signed change with its interval as the tables print it, e.g. `+0.50 [+0.31, +0.66]`; "" if missing."""
+    if pd.isna(value):
+        return ""
+    interval = "" if pd.isna(low) else f" [{_signed(low)}, {_signed(high)}]"
+    return _signed(value) + interval
+
+
+def _signed(value: float) -> str:
+    return f"{round(value, 2) + 0.0:+.2f}"  # + 0.0 turns -0.0 into 0.0
+
+
+def markdown_table(frame: pd.DataFrame) -> str:
+    """`frame` as a Markdown table of its values' text; bars inside cells are escaped."""
+    rows = [list(map(str, frame.columns)), ["---"] * len(frame.columns), *frame.astype(str).to_numpy().tolist()]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows) + "\n"
+
+
+def table3_markdown(table: pd.DataFrame) -> str:
+    """`table3` for reading: one section per model, format, decoding and judge, one cell per number of heads."""
+    sizes = [column.removeprefix("change_") for column in table.columns if column.startswith("change_")]
+    sections = []
+    for key, rows in table.groupby(["model", "format", "decoding", "judge"], sort=False):
+        shown = rows[["level", "ablation", "dataset"]].copy()
+        for size in sizes:
+            cells = rows[[f"change_{size}", f"low_{size}", f"high_{size}"]].to_numpy()
+            shown[size] = [rate(*cell) for cell in cells]
+        shown["mean"] = rows["mean"].map(rate)
+        sections.append("### {}, {} format, {} decoding, judge {}\n\n".format(*key) + markdown_table(shown))
+    note = (
+        "Change of ASR against the same queries without ablation, for 1 and more ablated heads, with its 95 % interval "
+        "(Newcombe's, paired); for random heads the mean of the draws and their range.\n\n"
+    )
+    return note + "\n".join(sections)
