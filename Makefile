@@ -1,0 +1,40 @@
+# make        set up .venv and run the workflow          make test   set up and run every test
+# make lint   ruff, snakefmt and snakemake's linter      make clean  remove results, keep .venv
+PYTHON ?= python3
+BIN := .venv/bin
+CORES ?= all
+
+.PHONY: run test lint clean constraints
+
+run: .venv/ready
+	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --cores $(CORES)
+
+test: .venv/ready-test
+	PATH="$(CURDIR)/$(BIN):$$PATH" python -m pytest
+
+lint: .venv/ready-test
+	PATH="$(CURDIR)/$(BIN):$$PATH"; export PATH; \
+	ruff check . && ruff format --check . && snakefmt --check . && snakemake --lint
+
+clean:
+	rm -rf results .snakemake
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11"; exit 1; }
+	$(PYTHON) -m venv .venv
+
+.venv/ready: $(BIN)/python requirements.txt constraints.txt
+	$(BIN)/python -m pip install --quiet --requirement requirements.txt --constraint constraints.txt
+	touch $@
+
+.venv/ready-test: .venv/ready requirements-test.txt
+	$(BIN)/python -m pip install --quiet --requirement requirements-test.txt --constraint constraints.txt
+	touch $@
+
+# Resolve again after changing a requirement; the build tag of torch differs by platform and is left out.
+constraints: .venv/ready-test
+	$(BIN)/python -m pip install --quiet pip-tools==7.6.2
+	$(BIN)/python -m piptools compile --quiet --strip-extras --no-annotate --no-emit-index-url --no-emit-find-links \
+	  --no-emit-trusted-host --no-header --output-file constraints.txt requirements-test.txt
+	sed -i 's/^\(torch==[0-9.]*\)+.*/\1/' constraints.txt

@@ -1,0 +1,60 @@
+import sys
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+from snakemake.utils import min_version, validate
+
+min_version("9.27")
+
+
+pathvars:
+    results="results",
+    logs="results/logs",
+    benchmarks="results/benchmarks",
+
+
+configfile: "config.yaml"
+
+
+report: "report/workflow.rst"
+
+
+include: "rules/common.smk"
+include: "rules/queries.smk"
+include: "rules/models.smk"
+include: "rules/scores.smk"
+include: "rules/answers.smk"
+include: "rules/figures.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        "<results>/report/index.html",
+        "<results>/queries/overlaps.csv",
+
+
+rule ships:
+    input:
+        tables_of_models("ships"),
+
+
+rule sahara:
+    input:
+        attacks(f"{SCORES}/sahara.parquet"),
+
+
+rule asr:
+    input:
+        tables_of_models("asr"),
+        "<results>/tables/table3.csv",
+
+
+rule figures:
+    input:
+        all_figures(),
+
+
+onsuccess:
+    if (summary := Path(RESULTS) / "summary.md").is_file():
+        print(summary.read_text(encoding="utf-8"))

@@ -1,0 +1,163 @@
+"""Scores of heads: Ships with its sign, generalised Ships, and Sahara step by step (paper, sections 3.2, 4.1, 4.2).
+
+in: a model, queries   out: <results>/scores/{model}/{dataset}/{format}/..., <results>/tables/{model}/...
+A step of Sahara reads the scores of all earlier steps, so which head was chosen stays inside the tables.
+"""
+
+
+rule find_refusal_openings:
+    input:
+        script="scripts/find_refusal_openings.py",
+        code=code("scripts/find_refusal_openings.py"),
+        model="<results>/models/{model}/model.json",
+        queries=query_tables(HARMFUL),
+    output:
+        "<results>/scores/{model}/openings-{format}.parquet",
+    log:
+        "<logs>/find_refusal_openings/{model}/{format}.log",
+    benchmark:
+        "<benchmarks>/find_refusal_openings/{model}/{format}.tsv"
+    conda:
+        "../envs/safety-heads.yaml"
+    threads: HALF
+    resources:
+        gpu=GPU,
+        mem_mb=6000,
+    params:
+        model=model_options,
+        format=format_arguments,
+        queries=query_options("score_queries"),
+    shell:
+        r"""
+        exec &> >(tee {log:q})
+        python {input.script:q} {params.model:q} {params.format:q} \
+            --queries {input.queries:q} {params.queries:q} \
+            --output {output:q}
+        """
+
+
+rule score_ships:
+    input:
+        script="scripts/score_ships.py",
+        code=code("scripts/score_ships.py"),
+        model="<results>/models/{model}/model.json",
+        queries="<results>/queries/{dataset}.parquet",
+        openings="<results>/scores/{model}/openings-{format}.parquet",
+    output:
+        ships="<results>/scores/{model}/{dataset}/{format}/{ablation}/ships-{shard}.parquet",
+        subspace="<results>/scores/{model}/{dataset}/{format}/{ablation}/subspace-1-{shard}.parquet",
+    log:
+        "<logs>/score_ships/{model}/{dataset}/{format}/{ablation}/{shard}.log",
+    benchmark:
+        "<benchmarks>/score_ships/{model}/{dataset}/{format}/{ablation}/{shard}.tsv"
+    priority: 20
+    conda:
+        "../envs/safety-heads.yaml"
+    threads: HALF
+    resources:
+        gpu=GPU,
+        mem_mb=6000,
+    params:
+        model=model_options,
+        format=format_arguments,
+        queries=query_options("score_queries"),
+        epsilon=lambda wildcards: config["ablations"][wildcards.ablation],
+        rank=RUN["rank"],
+        n_shards=lambda wildcards: len(shards(wildcards.model)),
+    shell:
+        r"""
+        exec &> >(tee {log:q})
+        python {input.script:q} {params.model:q} {params.format:q} \
+            --queries {input.queries:q} {params.queries:q} \
+            --ablation {wildcards.ablation:q} \
+            --epsilon {params.epsilon:q} \
+            --openings {input.openings:q} \
+            --rank {params.rank:q} \
+            --shard {wildcards.shard:q} \
+            --shards {params.n_shards:q} \
+            --output {output.ships:q} \
+            --output-subspace {output.subspace:q}
+        """
+
+
+rule score_group:
+    input:
+        script="scripts/score_group.py",
+        code=code("scripts/score_group.py"),
+        model="<results>/models/{model}/model.json",
+        queries="<results>/queries/{dataset}.parquet",
+        earlier=lambda wildcards: score_parts(wildcards, subspace_names(1, int(wildcards.step) - 1)),
+    output:
+        "<results>/scores/{model}/{dataset}/{format}/{ablation}/subspace-{step}-{shard}.parquet",
+    log:
+        "<logs>/score_group/{model}/{dataset}/{format}/{ablation}/{step}-{shard}.log",
+    benchmark:
+        "<benchmarks>/score_group/{model}/{dataset}/{format}/{ablation}/{step}-{shard}.tsv"
+    priority: 10
+    conda:
+        "../envs/safety-heads.yaml"
+    threads: HALF
+    resources:
+        gpu=GPU,
+        mem_mb=6000,
+    params:
+        model=model_options,
+        format=format_arguments,
+        queries=query_options("score_queries"),
+        epsilon=lambda wildcards: config["ablations"][wildcards.ablation],
+        rank=RUN["rank"],
+        candidates=["--candidates", RUN["candidates"]] if RUN["candidates"] else [],
+        n_shards=lambda wildcards: len(shards(wildcards.model)),
+    shell:
+        r"""
+        exec &> >(tee {log:q})
+        python {input.script:q} {params.model:q} {params.format:q} \
+            --queries {input.queries:q} {params.queries:q} \
+            --ablation {wildcards.ablation:q} \
+            --epsilon {params.epsilon:q} \
+            --subspace {input.earlier:q} \
+            --rank {params.rank:q} {params.candidates:q} \
+            --shard {wildcards.shard:q} \
+            --shards {params.n_shards:q} \
+            --output {output:q}
+        """
+
+
+rule gather_ships:
+    input:
+        script="scripts/gather_table.py",
+        code=code("scripts/gather_table.py"),
+        parts=lambda wildcards: score_parts(
+            wildcards, "ships", dataset=RUN["queries"], format=RUN["formats"], ablation=RUN["ablations"]
+        ),
+    output:
+        "<results>/tables/{model}/ships.parquet",
+    log:
+        "<logs>/gather_ships/{model}.log",
+    benchmark:
+        "<benchmarks>/gather_ships/{model}.tsv"
+    localrule: True
+    conda:
+        "../envs/safety-heads.yaml"
+    params:
+        table="ships",
+    shell:
+        r"""
+        exec &> >(tee {log:q})
+        python {input.script:q} --table {params.table:q} --inputs {input.parts:q} --output {output:q}
+        """
+
+
+use rule gather_ships as gather_subspace with:
+    input:
+        script="scripts/gather_table.py",
+        code=code("scripts/gather_table.py"),
+        parts=all_subspace,
+    output:
+        "<results>/tables/{model}/subspace.parquet",
+    log:
+        "<logs>/gather_subspace/{model}.log",
+    benchmark:
+        "<benchmarks>/gather_subspace/{model}.tsv"
+    params:
+        table="subspace",

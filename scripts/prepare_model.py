@@ -1,0 +1,57 @@
+"""Put a model folder in its place and describe it: from a folder, a hub snapshot, a GGUF file or an aligned model.
+
+Weights of a folder are linked, not copied; a GGUF file is converted once. The manifest is written last.
+"""
+
+import argparse
+import json
+import logging
+import tempfile
+from pathlib import Path
+
+from safety_heads import alignment_card, logs, models, sources, tables
+
+
+def run(args: argparse.Namespace) -> None:
+    folder = Path(args.output).parent
+    if args.card:
+        alignment_card.enforce(json.loads(Path(args.card).read_text(encoding="utf-8")), args.name)
+    if args.member:
+        with tempfile.TemporaryDirectory() as unpacked:
+            file = Path(unpacked) / "model.gguf"
+            sources.extract_member(sources.read_manifest(args.source), args.member, file)
+            place(file, folder)
+    else:
+        place(Path(args.path) if args.path else sources.read_manifest(args.source).location, folder)
+    with tables.atomic_path(args.output) as partial:
+        partial.write_text(models.manifest(args.name, folder), encoding="utf-8")
+    logging.info("%s: %s", args.name, models.describe(folder))
+
+
+def place(origin: Path, folder: Path) -> None:
+    """Convert a file, link a folder's files."""
+    if origin.is_file():
+        models.convert_gguf(origin, folder)
+        return
+    models.check_folder(origin)
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as partial:
+        for file in models.model_files(origin):
+            Path(partial, file.name).symlink_to(file.resolve())
+        models.install_folder(Path(partial), folder)
+
+
+def parser() -> argparse.ArgumentParser:
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--name", required=True, help="the model's name in the config")
+    origin = options.add_mutually_exclusive_group(required=True)
+    origin.add_argument("--path", metavar="DIR|FILE", help="a model folder as transformers saves it, or a GGUF file")
+    origin.add_argument("--source", metavar="MANIFEST", help="of fetch_source.py")
+    options.add_argument("--member", help="the GGUF file inside the source, if it is no model folder")
+    options.add_argument("--card", metavar="JSON", help="an alignment card whose gate the model must pass")
+    options.add_argument("--output", required=True, metavar="JSON", help="model.json, in the model's new folder")
+    return options
+
+
+if __name__ == "__main__":
+    logs.main(run, parser())

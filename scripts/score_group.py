@@ -1,0 +1,46 @@
+"""One further step of Sahara: score the group chosen so far with each other head added (paper, algorithm 1)."""
+
+import argparse
+import logging
+
+import pandas as pd
+
+from safety_heads import logs, models, options, sahara, scoring, tables
+from safety_heads.errors import UserError
+
+
+def run(args: argparse.Namespace) -> None:
+    queries, ablation = options.read_queries(args), options.ablation(args)
+    earlier = tables.read_table(tables.SUBSPACE, args.subspace)
+    group, shape = sahara.group(earlier), models.describe(args.model)
+    heads = sahara.candidates(earlier, scoring.shard_of(shape, args.shard, args.shards), args.candidates)
+    if len(group) >= shape.n_layers * shape.n_heads:
+        raise UserError(f"the group already holds all {len(group)} heads of the model; lower run.group_size")
+    model, tokenizer = options.load_model(args)
+    prompts = options.prompt_format(args).encode(tokenizer, queries["text"])
+    logging.info("%s with %s: %s", args.name, ", ".join(map(str, group)), scoring.cost(shape, heads, prompts))
+    scorer = scoring.Scorer(model, prompts, [(head, ablation) for head in group], rank=args.rank)
+    scores = [scorer.subspace(readout) for readout in scorer.readouts(heads, ablation)]
+    key = {"model": args.name, "dataset": queries["dataset"].iloc[0], "format": args.format, "ablation": ablation.kind}
+    empty = pd.DataFrame(columns=["layer", "head", "score_rad", "angles_rad"], dtype=object)  # a shard may hold none
+    rows = pd.concat([*scores] or [empty], ignore_index=True).assign(**key, step=len(group) + 1)
+    tables.write_table(rows, tables.SUBSPACE, args.output, **options.made_from(args))
+
+
+def parser() -> argparse.ArgumentParser:
+    program = argparse.ArgumentParser(description=__doc__)
+    options.add_model(program)
+    options.add_queries(program)
+    options.add_format(program)
+    options.add_ablation(program)
+    program.add_argument("--subspace", required=True, nargs="+", metavar="PARQUET", help="all earlier steps' scores")
+    program.add_argument("--rank", type=int, default=1, help="r of eq. 11 (default 1, as published)")
+    program.add_argument("--candidates", type=int, help="score only the best of step 1 (default: all, as in the paper)")
+    program.add_argument("--shard", type=int, default=1, help="which part of the layers, from 1")
+    program.add_argument("--shards", type=int, default=1, help="into how many parts the layers are dealt out")
+    program.add_argument("--output", required=True, metavar="PARQUET", help="the next step's scores")
+    return program
+
+
+if __name__ == "__main__":
+    logs.main(run, parser())

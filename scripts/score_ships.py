@@ -1,0 +1,56 @@
+"""Score every attention head by Ships (paper, eq. 9), and in the same sweep by generalised Ships (eq. 11)."""
+
+import argparse
+import logging
+
+import pandas as pd
+
+from safety_heads import logs, models, options, scoring, tables
+
+EXAMPLE = """
+example:
+  python scripts/score_ships.py --model DIR --queries FILE --format template --ablation ua --output ships.parquet
+"""
+
+
+def run(args: argparse.Namespace) -> None:
+    queries, ablation = options.read_queries(args), options.ablation(args)
+    model, tokenizer = options.load_model(args)
+    shape, prompts = models.describe(args.model), options.prompt_format(args).encode(tokenizer, queries["text"])
+    heads = scoring.shard_of(shape, args.shard, args.shards)
+    logging.info("%s: %s", args.name, scoring.cost(shape, heads, prompts))
+    openings = tables.read_table(tables.OPENINGS, args.openings)["token_id"].tolist() if args.openings else []
+    if not openings:
+        logging.info("no refusal openings are given: refusal_logodds_change stays empty (find_refusal_openings.py)")
+    scorer = scoring.Scorer(model, prompts, openings=openings, rank=args.rank)
+    ships, subspace = [], []
+    for readout in scorer.readouts(heads, ablation):
+        ships.append(scorer.ships(readout, queries["query_id"].tolist()))
+        subspace.append(scorer.subspace(readout))
+    key = {"model": args.name, "dataset": queries["dataset"].iloc[0], "format": args.format, "ablation": ablation.kind}
+    how = options.made_from(args)
+    tables.write_table(pd.concat(ships, ignore_index=True).assign(**key), tables.SHIPS, args.output, **how)
+    if args.output_subspace:
+        scores = pd.concat(subspace, ignore_index=True).assign(**key, step=1)
+        tables.write_table(scores, tables.SUBSPACE, args.output_subspace, **how)
+
+
+def parser() -> argparse.ArgumentParser:
+    program = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    options.add_model(program)
+    options.add_queries(program)
+    options.add_format(program)
+    options.add_ablation(program)
+    program.add_argument("--openings", metavar="PARQUET", help="of find_refusal_openings.py; gives Ships its sign")
+    program.add_argument("--rank", type=int, default=1, help="r of eq. 11 (default 1, as published)")
+    program.add_argument("--shard", type=int, default=1, help="which part of the layers, from 1")
+    program.add_argument("--shards", type=int, default=1, help="into how many parts the layers are dealt out")
+    program.add_argument("--output", required=True, metavar="PARQUET", help="the ships table")
+    program.add_argument("--output-subspace", metavar="PARQUET", help="generalised Ships, step 1 of Sahara")
+    return program
+
+
+if __name__ == "__main__":
+    logs.main(run, parser())
