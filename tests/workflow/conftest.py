@@ -1,0 +1,105 @@
+"""A copy of the project in which two tiny random models and neutral queries stand in for the real ones."""
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+import tiny_models
+
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass
+class Project:
+    """A checkout in which snakemake can be run."""
+
+    folder: Path
+
+    def snakemake(self, *arguments: str, cores: int = 2, timeout: int = 900) -> subprocess.CompletedProcess:
+        """Run snakemake in the checkout with the interpreter of the tests; its output is kept, not printed."""
+        command = [sys.executable, "-m", "snakemake", *arguments, "--cores", str(cores)]
+        return subprocess.run(
+            command, cwd=self.folder, env=environment(), capture_output=True, text=True, timeout=timeout
+        )
+
+    def dry_jobs(self, *arguments: str) -> dict[str, int]:
+        """How many jobs of each rule a dry run announces."""
+        done = self.snakemake("-n", *arguments)
+        assert done.returncode == 0, done.stdout + done.stderr
+        lines = (done.stdout + done.stderr).splitlines()
+        if "Job stats:" not in lines:
+            return {}
+        table = lines[lines.index("Job stats:") + 3 :]
+        rows = [line.split() for line in table[: table.index("")]]
+        return {rule: int(count) for rule, count in rows if rule not in ("total", "all")}
+
+    def config(self) -> dict:
+        return yaml.safe_load((self.folder / "config.yaml").read_text())
+
+    def write_config(self, config: dict) -> None:
+        (self.folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+
+
+def environment() -> dict[str, str]:
+    """The caller's environment with this interpreter's programs first, offline."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return {**os.environ, "PATH": path, "HF_HUB_OFFLINE": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+def checkout(folder: Path) -> Project:
+    """The project's files as git sees them, uncommitted changes included."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    for name in listed.stdout.splitlines():
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+    return Project(folder)
+
+
+def tiny_config(config: dict) -> dict:
+    """The project's configuration with a run that takes seconds: tiny models, queries from files, few of everything."""
+    config["sources"] |= {name: {"kind": "path", "path": f"own/{name}.csv"} for name in ("bad", "good")}
+    config["queries"] |= {
+        name: {"source": name, "column": "query", "rows": 40, "harmful": name != "good"} for name in ("bad", "good")
+    }
+    config["models"] |= {
+        "tiny-a": {"path": "own/tiny-a", "head_shards": 2},
+        "tiny-b": {"path": "own/tiny-b", "system_prompt": "be brief"},
+    }
+    config["decodings"] = {"greedy": {"max_new_tokens": 6, "top_k": 1}, "top5": {"max_new_tokens": 5, "top_k": 5}}
+    config["run"] |= {
+        "models": ["tiny-a", "tiny-b"],
+        "queries": ["bad", "good"],
+        "formats": ["chat"],
+        "judges": ["keyword-paper"],
+        "side": "all",
+        "score_queries": 4,
+        "generate_queries": 6,
+        "group_size": 2,
+        "candidates": None,
+        "random_draws": 3,
+    }
+    return config
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory) -> Project:
+    """The tiny project, nothing run yet. Shared by the tests: those that change it say so."""
+    project = checkout(tmp_path_factory.mktemp("tiny"))
+    for seed, name in enumerate(("tiny-a", "tiny-b")):
+        tiny_models.save("llama-gqa", project.folder / "own" / name, seed=seed)
+    for name in ("bad", "good"):
+        kind = "benign" if name == "good" else "harmful"
+        texts = [f"{kind} query {number} of {name}" for number in range(40)]
+        pd.DataFrame({"query": texts}).to_csv(project.folder / "own" / f"{name}.csv", index=False)
+    project.write_config(tiny_config(project.config()))
+    return project

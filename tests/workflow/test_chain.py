@@ -1,0 +1,183 @@
+"""The whole chain on tiny random models: what comes out, what reruns, and what a kill costs."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from safety_heads import tables
+from tests.workflow.conftest import Project, environment
+
+TABLES = {
+    "ships.parquet": tables.SHIPS,
+    "subspace.parquet": tables.SUBSPACE,
+    "asr.parquet": tables.ASR,
+    "interventions.parquet": tables.INTERVENTIONS,
+    "sahara.parquet": tables.SAHARA,
+}
+SHARDS = "results/scores/*/*/*/*/*.parquet"
+
+
+@pytest.fixture(scope="module")
+def done(tiny) -> Project:
+    """The tiny project after its run."""
+    run = tiny.snakemake()
+    assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-6000:]
+    assert "# Summary" in run.stdout + run.stderr
+    return tiny
+
+
+def values(project: Project) -> dict[str, pd.DataFrame]:
+    """Every table of scores, answers and rates; provenance is in the metadata and not compared."""
+    folder = project.folder / "results"
+    found = [
+        path
+        for name in ("scores", "generations", "judgements", "tables")
+        for path in folder.glob(f"{name}/**/*.parquet")
+    ]
+    return {str(path.relative_to(folder)): pd.read_parquet(path) for path in sorted(found)}
+
+
+def test_every_table_fits_its_schema_and_tells_what_made_it(done):
+    for name, table in TABLES.items():
+        paths = list((done.folder / "results").glob(f"**/{name}"))
+        assert len(paths) == 2, name  # one per model
+        for path in paths:
+            assert len(tables.read_table(table, path)) > 0
+            stamp = tables.read_provenance(path)
+            assert {"schema_version", "code_version", "libraries", "parameters"} <= set(stamp)
+    stamp = tables.read_provenance(next((done.folder / "results").glob("scores/tiny-a/**/ships-1.parquet")))[
+        "parameters"
+    ]
+    assert stamp["dtype"] == "float32" and stamp["seed"] == 0 and len(stamp["model_sha256"]) == 64
+    assert list(stamp["queries_sha256"]) == ["bad.parquet"] or list(stamp["queries_sha256"]) == ["good.parquet"]
+
+
+def test_every_head_is_scored_and_every_answer_judged(done):
+    ships = tables.read_table(tables.SHIPS, done.folder / "results/tables/tiny-a/ships.parquet")
+    assert len(ships) == 2 * 2 * 4 * 12  # data sets x ablations x queries x heads
+    assert ships["kl_nats"].gt(0).mean() > 0.9
+    asr = tables.read_table(tables.ASR, done.folder / "results/tables/tiny-a/asr.parquet")
+    per_ablation = 2 + 2 + 1 + 2 * 3  # query and data set level of size 1 and 2, Ships' first, random draws
+    assert len(asr) == 2 * (1 + 2 * per_ablation)
+    assert set(asr.loc[asr["level"] == "query", "n"]) == {4}
+    assert set(asr.loc[asr["level"] != "query", "n"]) == {6}
+    assert ((asr["low"] <= asr["asr"]) & (asr["asr"] <= asr["high"])).all()
+
+
+def test_the_report_opens_without_a_network(done):
+    results = done.folder / "results"
+    page = (results / "report/index.html").read_text()
+    assert "<h1>Safety heads</h1>" in page and page.count("data:image/png") == len(
+        list(results.glob("figures/**/*.png"))
+    )
+    assert "http://" not in page and "https://" not in page and "<script" not in page
+    assert len(list(results.glob("figures/**/*.pdf"))) == len(list(results.glob("figures/**/*.png"))) == 2 * 5 + 3
+    table3 = pd.read_csv(results / "tables/table3.csv")
+    assert {"change_1", "change_2", "mean"} <= set(table3.columns)
+    assert (results / "tables/table3.md").read_text().count("|") > 20
+
+
+def test_answers_stay_in_their_tables(done):
+    answers = pd.concat(pd.read_parquet(path) for path in (done.folder / "results/generations").glob("**/*.parquet"))
+    long = {text for text in answers["response"] if len(text.strip()) > 4}
+    assert long
+    others = [p for p in (done.folder / "results").glob("**/*") if p.suffix in {".log", ".md", ".html", ".csv", ".rst"}]
+    for path in others:
+        text = path.read_text(errors="replace")
+        assert not [answer for answer in long if answer in text], path
+
+
+def test_snakemakes_own_report_can_be_made(done):
+    run = done.snakemake("--report", "results/report.zip")
+    assert run.returncode == 0, run.stderr[-3000:]
+    assert (done.folder / "results/report.zip").stat().st_size > 10_000
+
+
+def test_a_second_run_does_nothing_even_after_touching_every_source(done):
+    assert done.dry_jobs() == {}
+    for path in [*done.folder.glob("scripts/**/*.py"), *done.folder.glob("rules/*"), done.folder / "Snakefile"]:
+        path.touch()
+    assert done.dry_jobs() == {}
+
+
+def jobs_after_editing(project: Project, name: str) -> dict[str, int]:
+    """What a dry run announces while a module has one more line."""
+    path = project.folder / "scripts/safety_heads" / name
+    kept = path.read_text()
+    path.write_text(kept + "\n# an edit\n")
+    try:
+        return project.dry_jobs()
+    finally:
+        path.write_text(kept)
+
+
+def test_an_edit_of_the_figures_reruns_figures_only(done):
+    jobs = jobs_after_editing(done, "figure_style.py")
+    assert jobs and all(rule.startswith("draw_") or rule == "write_report_page" for rule in jobs)
+
+
+def test_an_edit_of_the_engine_reruns_what_uses_it(done):
+    jobs = jobs_after_editing(done, "sweep.py")
+    assert jobs["score_ships"] == 12 and "prepare_queries" not in jobs and "prepare_model" not in jobs
+
+
+def test_a_change_of_one_models_dtype_reruns_that_model_only(done):
+    config = done.config()
+    changed = done.config()
+    changed["models"]["tiny-b"]["dtype"] = "float64"
+    done.write_config(changed)
+    try:
+        run = done.snakemake("-n")
+    finally:
+        done.write_config(config)
+    jobs = [line.strip() for line in run.stdout.splitlines() if line.strip().startswith("wildcards:")]
+    assert any("model=tiny-b" in line for line in jobs)
+    assert not [line for line in jobs if "model=tiny-a" in line]
+
+
+def test_a_killed_run_resumes_and_gives_the_same_values(done, tmp_path_factory):
+    """kill -9 of jobs and controller; no finished part is computed again, and all values are those of `done`."""
+    other = Project(tmp_path_factory.mktemp("killed") / "project")
+    shutil.copytree(done.folder, other.folder, ignore=shutil.ignore_patterns("results", ".snakemake"))
+    command = [sys.executable, "-m", "snakemake", "--cores", "2"]
+    run = subprocess.Popen(
+        command,
+        cwd=other.folder,
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 600
+    while len(list(other.folder.glob(SHARDS))) < 8 and time.monotonic() < deadline and run.poll() is None:
+        time.sleep(0.5)
+    finished = list(other.folder.glob(SHARDS))
+    time.sleep(5)  # a job counts as finished once snakemake has taken note of it
+    finished = {path: path.stat().st_mtime_ns for path in finished}
+    subprocess.run(["pkill", "-9", "--session", str(run.pid)], check=True)
+    run.wait()
+    assert run.returncode == -signal.SIGKILL
+    assert len(finished) >= 8 and not (other.folder / "results/summary.md").exists()
+
+    assert other.snakemake("--unlock").returncode == 0
+    again = other.snakemake()
+    assert again.returncode == 0, again.stderr[-6000:]
+    assert {path: path.stat().st_mtime_ns for path in finished} == finished
+    assert not list(Path(other.folder, "results").glob("**/*.partial"))
+    expected, found = values(done), values(other)
+    assert found.keys() == expected.keys()
+    for name, frame in expected.items():
+        pd.testing.assert_frame_equal(found[name], frame, obj=name)
+
+
+def test_manifests_describe_the_models(done):
+    for name in ("tiny-a", "tiny-b"):
+        manifest = json.loads((done.folder / f"results/models/{name}/model.json").read_text())
+        assert (manifest["name"], manifest["n_layers"], manifest["n_heads"]) == (name, 3, 4)

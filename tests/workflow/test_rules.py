@@ -1,0 +1,143 @@
+"""The workflow as written: linters, dry runs of every target, and refusals before any work."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tests.workflow.conftest import ROOT, environment
+
+PROGRAMS = sorted(path.name for path in (ROOT / "scripts").glob("*.py"))
+COMPUTE = {"find_refusal_openings", "score_ships", "score_group", "generate_responses", "align_model"}
+
+
+@pytest.mark.parametrize("command", ["ruff check .", "ruff format --check .", "snakefmt --check .", "snakemake --lint"])
+def test_linters_find_nothing(command):
+    done = subprocess.run(command.split(), cwd=ROOT, env=environment(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("target", ["all", "ships", "sahara", "asr", "figures"])
+def test_every_target_can_be_planned(tiny, target):
+    jobs = tiny.dry_jobs(target)
+    n_datasets = 1 if target in ("sahara", "asr") else 2  # benign ones are scored for the heat map only
+    assert jobs["score_ships"] == n_datasets * 2 * (2 + 1)  # x ablations x shards of tiny-a and of tiny-b
+    assert ("score_group" in jobs) == (target != "ships")
+    assert ("write_report_page" in jobs) == (target == "all")
+
+
+def test_the_embedded_run_aligns_two_models(tiny, real_config):
+    jobs = tiny.dry_jobs("--configfile", str(real_config), "--replace-workflow-config")
+    assert jobs["align_model"] == jobs["measure_alignment"] == 2
+    assert jobs["prepare_model"] == 3
+
+
+@pytest.fixture
+def real_config(tmp_path):
+    """The project's own configuration, for the tiny checkout has another."""
+    path = tmp_path / "config.yaml"
+    path.write_text((ROOT / "config.yaml").read_text())
+    return path
+
+
+def test_the_slurm_profile_can_be_planned(tiny):
+    done = tiny.snakemake("-n", "--workflow-profile", "profiles/slurm")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "gpu=1" in done.stdout and "slurm_partition=gpu" in done.stdout
+
+
+def test_every_rule_logs_and_benchmarks_and_every_computing_rule_has_threads():
+    for path in (ROOT / "rules").glob("*.smk"):
+        for rule in re.split(r"\n(?=rule |use rule )", path.read_text())[1:]:
+            name = re.match(r"(?:use )?rule (?:\w+ as )?(\w+)", rule)[1]
+            assert "log:" in rule, name
+            assert "benchmark:" in rule or name == "write_config", name
+            assert "threads:" in rule or name not in COMPUTE, name
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda config: config.update(modles={}), "modles"),
+        (lambda config: config["run"].update(models=["tiny-c"]), "run.models: 'tiny-c' is not declared"),
+        (lambda config: config["run"].update(judges=["keyword"]), "run.judges: 'keyword' is not declared"),
+        (lambda config: config["ablations"].update(ua=0), "ablations"),
+        (lambda config: config["sources"]["bad"].update(path="own/lost.csv"), "sources.bad.path: own/lost.csv"),
+        (lambda config: config["models"]["tiny-a"].update(path="own"), "models.tiny-a.path"),
+    ],
+)
+def test_a_wrong_configuration_stops_before_any_work(tiny, tmp_path, change, message):
+    import yaml
+
+    config = tiny.config()
+    change(config)
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(config))
+    done = tiny.snakemake("--configfile", str(path), "--replace-workflow-config")
+    assert done.returncode != 0
+    assert message in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def run_program(name: str, *arguments: object) -> subprocess.CompletedProcess:
+    command = [sys.executable, str(ROOT / "scripts" / name), *map(str, arguments)]
+    return subprocess.run(command, env=environment(), capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_every_program_tells_its_options(program):
+    done = run_program(program, "--help")
+    assert done.returncode == 0, done.stderr
+    assert "--output" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        (pd.DataFrame({"sentence": ["harmful query 1"]}), "no column 'query' or 'text'"),
+        (pd.DataFrame({"query": ["harmful query 1", ""]}), "row 1 is empty"),
+        (pd.DataFrame({"query": ["harmful query 1", "harmful query 1"]}), "row 1 repeats"),
+    ],
+)
+def test_bad_query_files_are_named_with_their_rows(tmp_path, table, message):
+    table.to_csv(tmp_path / "mine.csv", index=False)
+    options = ["--model", tmp_path, "--queries", tmp_path / "mine.csv", "--format", "chat", "--ablation", "ua"]
+    done = run_program("score_ships.py", *options, "--output", tmp_path / "ships.parquet")
+    assert done.returncode == 1
+    assert message in done.stderr and "mine.csv" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_folder_without_a_model_and_an_epsilon_out_of_range_are_refused(tmp_path):
+    (tmp_path / "mine.txt").write_text("harmful query 1\nharmful query 2\n")
+    options = ["--model", tmp_path, "--queries", tmp_path / "mine.txt", "--format", "chat", "--ablation", "ua"]
+    done = run_program("score_ships.py", *options, "--output", tmp_path / "ships.parquet")
+    assert done.returncode == 1 and "holds no config.json" in done.stderr
+    done = run_program("score_ships.py", *options, "--epsilon", "2", "--output", tmp_path / "ships.parquet")
+    assert done.returncode == 1 and "epsilon 2.0 is outside (0, 1]" in done.stderr
+    assert not (tmp_path / "ships.parquet").exists()
+
+
+def test_a_results_folder_that_cannot_be_written_is_refused(tiny, tmp_path):
+    import yaml
+
+    blocked = tmp_path / "a file"
+    blocked.write_text("")
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump({**tiny.config(), "pathvars": {"results": f"{blocked}/results"}}))
+    done = tiny.snakemake("--configfile", str(path), "--replace-workflow-config")
+    assert done.returncode != 0
+    assert "cannot be written" in done.stdout + done.stderr
+
+
+def test_nothing_names_this_machine():
+    """The project stands alone: no absolute path of the machine it was written on."""
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    home = str(Path(os.sep, "work"))
+    for name in listed.splitlines():
+        path = ROOT / name
+        if path.suffix in {".py", ".smk", ".yaml", ".md", ".toml", ".txt", ".rst", ".cff"} or path.name == "Makefile":
+            assert f"{home}/" not in path.read_text(encoding="utf-8"), name
