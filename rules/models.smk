@@ -52,10 +52,15 @@ rule prepare_model:
         mem_mb=6000,
     params:
         origin=model_origin,
+        group_size=RUN["group_size"],
+        n_shards=lambda wildcards: len(shards(wildcards.model)),
     shell:
         r"""
         exec &> >(tee {log:q})
-        python {input.script:q} --name {wildcards.model:q} {params.origin:q} --output {output:q}
+        python {input.script:q} --name {wildcards.model:q} {params.origin:q} \
+            --group-size {params.group_size:q} \
+            --shards {params.n_shards:q} \
+            --output {output:q}
         """
 
 

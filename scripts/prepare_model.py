@@ -23,6 +23,7 @@ def run(args: argparse.Namespace) -> None:
             place(file, folder)
     else:
         place(Path(args.path) if args.path else sources.read_manifest(args.source).location, folder)
+    models.check_size(models.describe(folder), f"models.{args.name}", args.group_size, args.shards)
     with tables.atomic_path(args.output) as partial:
         partial.write_text(models.manifest(args.name, folder), encoding="utf-8")
     logging.info("%s: %s", args.name, models.describe(folder))
@@ -49,6 +50,8 @@ def parser() -> argparse.ArgumentParser:
     origin.add_argument("--source", metavar="MANIFEST", help="of fetch_source.py")
     options.add_argument("--member", help="the GGUF file inside the source, if it is no model folder")
     options.add_argument("--card", metavar="JSON", help="an alignment card whose gate the model must pass")
+    options.add_argument("--group-size", type=int, default=1, help="heads that will be ablated together (default 1)")
+    options.add_argument("--shards", type=int, default=1, help="jobs that its layers will be dealt to (default 1)")
     options.add_argument("--output", required=True, metavar="JSON", help="model.json, in the model's new folder")
     return options
 

@@ -13,12 +13,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 from tqdm import tqdm
-from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase, get_linear_schedule_with_warmup
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, get_linear_schedule_with_warmup
 
 from safety_heads import queries
 from safety_heads.errors import UserError
-from safety_heads.generation import left_padded, shareable_prefix
-from safety_heads.prompts import PromptFormat
+from safety_heads.prompts import PromptFormat, shared_prefix_length
 
 
 @dataclass(frozen=True)
@@ -119,34 +118,40 @@ def batches(data: Sequence[Example], recipe: Recipe) -> Iterator[list[Example]]:
 
 
 def answer_losses(model: PreTrainedModel, batch: Sequence[Example]) -> tuple[Tensor, Tensor]:
-    """Cross-entropy in nats of every answer token in the batch, `[tokens]`, and the row each belongs to.
+    """Cross-entropy in nats of every answer token in the batch, `[tokens]`, and the example each belongs to.
 
-    The prompts' shared prefix is run once for the batch, and only the positions that predict an answer token are
-    unembedded: with short answers and a small model these two are half of the work.
+    All examples stand in one row behind the prompts' shared prefix, and each sees that prefix and itself only. So
+    nothing is padded, the prefix is run once, and only positions that predict an answer token are unembedded.
+    Raises UserError if an example is longer than the model's attention window.
     """
-    decoder, cache = model.get_decoder(), DynamicCache(config=model.config)
-    prefix = shareable_prefix(model, [example.prompt for example in batch])
-    ids, mask = left_padded([example.prompt[prefix:] + example.answer for example in batch], model.device)
-    if prefix:
-        shared = torch.tensor([batch[0].prompt[:prefix]], device=model.device)
-        decoder(input_ids=shared, past_key_values=cache, use_cache=True)
-        cache.batch_repeat_interleave(len(batch))
-    seen = torch.cat([mask.new_ones(len(batch), prefix), mask], dim=1)
-    positions = (seen.cumsum(-1) - 1).clamp(min=0)[:, prefix:]
-    hidden = decoder(
-        input_ids=ids, attention_mask=seen, position_ids=positions, past_key_values=cache, use_cache=True
-    ).last_hidden_state
-    lengths = torch.tensor([len(example.answer) for example in batch], device=model.device)
-    wanted = torch.arange(ids.shape[1], device=model.device) >= ids.shape[1] - lengths[:, None]
-    rows, columns = wanted.nonzero(as_tuple=True)
-    logits = model.get_output_embeddings()(hidden[rows, columns - 1])
-    return functional.cross_entropy(logits.float(), ids[rows, columns], reduction="none"), rows
+    prefix = shared_prefix_length([example.prompt for example in batch])
+    parts = [batch[0].prompt[:prefix], *(example.prompt[prefix:] + example.answer for example in batch)]
+    lengths = torch.tensor([len(part) for part in parts])
+    _check_window(model, prefix + int(lengths[1:].max()))
+    owner = torch.arange(len(parts)).repeat_interleave(lengths)  # 0 = the prefix
+    positions = torch.cat([torch.arange(prefix)] + [torch.arange(prefix, prefix + n) for n in lengths[1:].tolist()])
+    sees = ((owner[:, None] == owner) | (owner == 0)).tril()
+    row = {"input_ids": torch.tensor(sum(parts, [])), "position_ids": positions, "attention_mask": sees[None]}
+    row = {name: value[None].to(model.device) for name, value in row.items()}
+    hidden = model.get_decoder()(**row, use_cache=False).last_hidden_state[0]
+    ends = lengths.cumsum(0)[1:].tolist()
+    answers = [torch.arange(end - len(example.answer), end) for end, example in zip(ends, batch, strict=True)]
+    places = torch.cat(answers).to(model.device)
+    logits = model.get_output_embeddings()(hidden[places - 1]).float()
+    examples = torch.arange(len(batch)).repeat_interleave(torch.tensor([len(answer) for answer in answers]))
+    return functional.cross_entropy(logits, row["input_ids"][0, places], reduction="none"), examples
+
+
+def _check_window(model: PreTrainedModel, longest: int) -> None:
+    window = getattr(model.config.get_text_config(), "sliding_window", None)
+    if window is not None and longest > window:
+        raise UserError(f"an example of {longest} tokens exceeds the model's attention window of {window}; align another")
 
 
 def fine_tune(model: PreTrainedModel, data: Sequence[Example], recipe: Recipe) -> list[float]:
     """Train `model` in place; returns the mean loss of every step."""
     steps = recipe.epochs * -(-len(data) // recipe.batch_size)
-    optimiser = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, weight_decay=0.0)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, weight_decay=0.0, fused=True)
     schedule = get_linear_schedule_with_warmup(
         optimiser, num_warmup_steps=max(1, steps // 10), num_training_steps=steps
     )

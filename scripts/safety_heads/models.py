@@ -86,6 +86,18 @@ def describe(folder: str | Path) -> ModelShape:
     )
 
 
+def check_size(shape: ModelShape, name: str, group_size: int, n_shards: int) -> None:
+    """Raise UserError if the model is too small for groups of `group_size` heads beside random ones, or for the shards."""
+    n_heads = shape.n_layers * shape.n_heads
+    if 2 * group_size > n_heads:
+        raise UserError(
+            f"run.group_size {group_size} is too large for {name}: it has {n_heads} heads, and as many random ones "
+            f"are to stand beside the group; choose at most {n_heads // 2}"
+        )
+    if n_shards > shape.n_layers:
+        raise UserError(f"{name}.head_shards {n_shards} exceeds its {shape.n_layers} layers; choose at most that many")
+
+
 def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:
     """The tokenizer in `folder`."""
     try:

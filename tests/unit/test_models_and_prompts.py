@@ -58,6 +58,17 @@ def test_folders_without_config_tokenizer_or_weights_are_refused(folder, tmp_pat
         models.check_folder(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("group_size", "n_shards", "message"),
+    [(7, 1, "run.group_size 7 is too large for models.tiny: it has 12 heads"), (1, 4, "models.tiny.head_shards 4")],
+)
+def test_models_too_small_for_the_run_are_refused(folder, group_size, n_shards, message):
+    shape = models.describe(folder)  # 3 layers of 4 heads
+    models.check_size(shape, "models.tiny", 6, 3)
+    with pytest.raises(UserError, match=message):
+        models.check_size(shape, "models.tiny", group_size, n_shards)
+
+
 def test_unknown_dtypes_and_devices_are_refused(folder):
     with pytest.raises(UserError, match="dtype 'float8' is unknown"):
         models.load(folder, "float8")

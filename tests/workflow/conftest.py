@@ -30,7 +30,7 @@ class Project:
         )
 
     def dry_jobs(self, *arguments: str) -> dict[str, int]:
-        """How many jobs of each rule a dry run announces."""
+        """How many jobs of each rule a dry run announces. After a run, only --forceall plans what is already there."""
         done = self.snakemake("-n", *arguments)
         assert done.returncode == 0, done.stdout + done.stderr
         lines = (done.stdout + done.stderr).splitlines()

@@ -23,7 +23,7 @@ def test_linters_find_nothing(command):
 
 @pytest.mark.parametrize("target", ["all", "ships", "sahara", "asr", "figures"])
 def test_every_target_can_be_planned(tiny, target):
-    jobs = tiny.dry_jobs(target)
+    jobs = tiny.dry_jobs(target, "--forceall")
     n_datasets = 1 if target in ("sahara", "asr") else 2  # benign ones are scored for the heat map only
     assert jobs["score_ships"] == n_datasets * 2 * (2 + 1)  # x ablations x shards of tiny-a and of tiny-b
     assert ("score_group" in jobs) == (target != "ships")
@@ -31,7 +31,7 @@ def test_every_target_can_be_planned(tiny, target):
 
 
 def test_the_embedded_run_aligns_two_models(tiny, real_config):
-    jobs = tiny.dry_jobs("--configfile", str(real_config), "--replace-workflow-config")
+    jobs = tiny.dry_jobs("--forceall", "--configfile", str(real_config), "--replace-workflow-config")
     assert jobs["align_model"] == jobs["measure_alignment"] == 2
     assert jobs["prepare_model"] == 3
 
@@ -45,7 +45,7 @@ def real_config(tmp_path):
 
 
 def test_the_slurm_profile_can_be_planned(tiny):
-    done = tiny.snakemake("-n", "--workflow-profile", "profiles/slurm")
+    done = tiny.snakemake("-n", "--forceall", "--workflow-profile", "profiles/slurm")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "gpu=1" in done.stdout and "slurm_partition=gpu" in done.stdout
 
@@ -119,6 +119,13 @@ def test_a_folder_without_a_model_and_an_epsilon_out_of_range_are_refused(tmp_pa
     done = run_program("score_ships.py", *options, "--epsilon", "2", "--output", tmp_path / "ships.parquet")
     assert done.returncode == 1 and "epsilon 2.0 is outside (0, 1]" in done.stderr
     assert not (tmp_path / "ships.parquet").exists()
+
+
+def test_a_group_larger_than_the_model_is_refused_as_soon_as_the_model_is_known(tiny, tmp_path):
+    options = ["--name", "tiny-a", "--path", tiny.folder / "own/tiny-a", "--output", tmp_path / "tiny-a/model.json"]
+    assert run_program("prepare_model.py", *options, "--group-size", 6).returncode == 0
+    done = run_program("prepare_model.py", *options, "--group-size", 13)
+    assert done.returncode == 1 and "run.group_size 13 is too large for models.tiny-a" in done.stderr
 
 
 def test_a_results_folder_that_cannot_be_written_is_refused(tiny, tmp_path):
