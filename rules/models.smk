@@ -87,7 +87,7 @@ rule answer_benign_queries:
     params:
         folder=lambda wildcards, input: str(Path(input.model).parent),
         device=lambda wildcards: config["models"][wildcards.model].get("device", "auto"),
-        decodings=json.dumps({"greedy": {"max_new_tokens": config["alignment"]["answer_tokens"]}}),
+        decodings=lambda wildcards: json.dumps({"greedy": selection.answer_length(config, wildcards.side)}),
         n=lambda wildcards: ["--n", config["alignment"]["exam"]["n"]] if wildcards.side == "eval" else [],
         seed=config["seed"],
     shell:

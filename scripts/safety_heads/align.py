@@ -1,7 +1,7 @@
 """Teach a model to refuse: a few minutes of fine-tuning that make a safety-aligned model from one that refuses nothing.
 
 Harmful queries are answered by a refusal, benign ones by the base model's own answer, so that nothing but refusal is
-learnt. All parameters, AdamW, one linear warm-up and decay. The loss is the mean cross-entropy of the answer's tokens.
+learnt. AdamW, one linear warm-up and decay. The loss is the mean cross-entropy of the answer's tokens.
 """
 
 import random
@@ -45,12 +45,13 @@ class Lesson:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train; `learning_rate` is the peak."""
+    """How to train; `learning_rate` is the peak. Embeddings and the blocks below `first_layer` stay as they are."""
 
     learning_rate: float
     batch_size: int
     epochs: int
     seed: int
+    first_layer: int = 0
 
 
 def pairs(frame: pd.DataFrame, base_answers: pd.DataFrame, lesson: Lesson) -> pd.DataFrame:
@@ -148,10 +149,25 @@ def _check_window(model: PreTrainedModel, longest: int) -> None:
         raise UserError(f"an example of {longest} tokens exceeds the model's attention window of {window}; align another")
 
 
+def trained_parameters(model: PreTrainedModel, first_layer: int) -> list[torch.nn.Parameter]:
+    """The parameters to train; all others stop asking for gradients, so that autograd spares their backward pass."""
+    blocks = model.get_decoder().layers
+    if first_layer >= len(blocks):
+        raise UserError(f"alignment.recipe.first_layer {first_layer}: the model has {len(blocks)} layers, from 0")
+    if first_layer > 0:
+        for frozen in (model.get_input_embeddings(), *blocks[:first_layer]):
+            frozen.requires_grad_(False)
+    return [parameter for parameter in model.parameters() if parameter.requires_grad]
+
+
 def fine_tune(model: PreTrainedModel, data: Sequence[Example], recipe: Recipe) -> list[float]:
-    """Train `model` in place; returns the mean loss of every step."""
+    """Train `model` in place; returns the mean loss of every step.
+
+    Raises UserError if `recipe.first_layer` leaves no block to train.
+    """
+    trained = trained_parameters(model, recipe.first_layer)
     steps = recipe.epochs * -(-len(data) // recipe.batch_size)
-    optimiser = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, weight_decay=0.0, fused=True)
+    optimiser = torch.optim.AdamW(trained, lr=recipe.learning_rate, weight_decay=0.0, fused=True)
     schedule = get_linear_schedule_with_warmup(
         optimiser, num_warmup_steps=max(1, steps // 10), num_training_steps=steps
     )
@@ -160,7 +176,7 @@ def fine_tune(model: PreTrainedModel, data: Sequence[Example], recipe: Recipe) -
     for batch in (progress := tqdm(batches(data, recipe), total=steps, desc="align", unit="step", mininterval=5)):
         loss = answer_losses(model, batch)[0].mean()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimiser.step()
         schedule.step()
         optimiser.zero_grad(set_to_none=True)

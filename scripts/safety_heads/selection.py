@@ -49,6 +49,12 @@ def benign_answers(config: Mapping) -> list[str]:
     return list(dict.fromkeys([*taught, *examined]))
 
 
+def answer_length(config: Mapping, side: str) -> dict:
+    """The decoding of the base model's answers: short ones are taught, whole ones are the exam's yardstick."""
+    alignment = config["alignment"]
+    return {"max_new_tokens": alignment["answer_tokens"] if side == "train" else alignment["exam"]["max_new_tokens"]}
+
+
 def hub_files(config: Mapping, source: str) -> list[str]:
     """The files of a hub source that the run's data sets need; none for other sources, which are one file."""
     if config["sources"][source]["kind"] != "hub":

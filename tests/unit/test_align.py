@@ -103,6 +103,32 @@ def test_fine_tuning_teaches(subject):
     assert not model.training
 
 
+def test_blocks_below_the_first_layer_stay_as_they_are(subject):
+    model, tokenizer = subject
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    data = align.examples(tokenizer, prompt_format("direct"), HARMFUL[:8], [REFUSAL] * 8, [True] * 8)
+    align.fine_tune(model, data, align.Recipe(1e-2, 4, 1, 0, first_layer=2))
+    changed = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
+    assert changed and all(".layers.2." in name or "norm" in name or "lm_head" in name for name in changed)
+    with pytest.raises(UserError, match=r"first_layer 3: the model has 3 layers"):
+        align.fine_tune(model, data, align.Recipe(1e-2, 4, 1, 0, first_layer=3))
+
+
+def test_an_examples_loss_is_its_own_whatever_shares_its_row(subject):
+    model, tokenizer = subject
+    data = align.examples(tokenizer, prompt_format("chat"), HARMFUL[:4], ["no", REFUSAL, "never", "a"], [True] * 4)
+    losses, examples = align.answer_losses(model, data)
+    for place, example in enumerate(data):
+        torch.testing.assert_close(losses[examples == place], align.answer_losses(model, [example])[0])
+
+
+def test_examples_beyond_the_attention_window_are_refused(tmp_path):
+    model, tokenizer = models.load(tiny_models.save("mistral-window", tmp_path / "tiny"))  # a window of 6
+    data = align.examples(tokenizer, prompt_format("direct"), HARMFUL[:1], [REFUSAL], [True])
+    with pytest.raises(UserError, match="attention window of 6"):
+        align.answer_losses(model, data)
+
+
 def test_perplexity_is_the_exponential_of_the_mean_loss(subject):
     model, tokenizer = subject
     data = align.examples(tokenizer, prompt_format("direct"), HARMFUL[:5], ["yes", "no", "a", "b", "c"], [True] * 5)
