@@ -1,10 +1,11 @@
 # make        set up .venv and run the workflow          make test   set up and run every test
 # make lint   ruff, snakefmt and snakemake's linter      make clean  remove results, keep .venv
+# make unlock after snakemake itself was killed, before it is run again
 PYTHON ?= python3
 BIN := .venv/bin
 CORES ?= all
 
-.PHONY: run test lint clean constraints
+.PHONY: run test lint unlock clean constraints
 
 run: .venv/ready
 	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --cores $(CORES)
@@ -15,6 +16,9 @@ test: .venv/ready-test
 lint: .venv/ready-test
 	PATH="$(CURDIR)/$(BIN):$$PATH"; export PATH; \
 	ruff check . && ruff format --check . && snakefmt --check . && snakemake --lint
+
+unlock: .venv/ready
+	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --unlock
 
 clean:
 	rm -rf results .snakemake

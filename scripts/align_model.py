@@ -34,7 +34,11 @@ def parser() -> argparse.ArgumentParser:
         "--lesson", required=True, type=json.loads, metavar="JSON", help="harmful, benign, refusal, skip"
     )
     program.add_argument(
-        "--recipe", required=True, type=json.loads, metavar="JSON", help="learning_rate, batch_size, epochs, seed, first_layer"
+        "--recipe",
+        required=True,
+        type=json.loads,
+        metavar="JSON",
+        help="learning_rate, batch_size, epochs, seed, first_layer",
     )
     program.add_argument("--device", default="auto", help="auto (a GPU if there is one), cpu, cuda, ...")
     program.add_argument("--output", required=True, metavar="DIR", help="the aligned model's folder")

@@ -7,6 +7,7 @@ learnt. AdamW, one linear warm-up and decay. The loss is the mean cross-entropy 
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import pandas as pd
 import torch
@@ -118,35 +119,43 @@ def batches(data: Sequence[Example], recipe: Recipe) -> Iterator[list[Example]]:
         yield from (shuffled[i : i + recipe.batch_size] for i in range(0, len(shuffled), recipe.batch_size))
 
 
+def packed(batch: Sequence[Example]) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+    """The batch as one row: inputs `[1, pos]`, the answer tokens' positions `[tokens]` and the example of each.
+
+    All examples stand behind the prompts' shared prefix, and each sees that prefix and itself only. So nothing is
+    padded and the prefix is run once.
+    """
+    n_prefix = shared_prefix_length([example.prompt for example in batch])
+    parts = [batch[0].prompt[:n_prefix], *(example.prompt[n_prefix:] + example.answer for example in batch)]
+    lengths = torch.tensor([len(part) for part in parts])
+    owner = torch.arange(len(parts)).repeat_interleave(lengths)  # 0 = the prefix
+    sees = ((owner[:, None] == owner) | (owner == 0)).tril()
+    positions = [range(n_prefix), *(range(n_prefix, n_prefix + len(part)) for part in parts[1:])]
+    row = {
+        "input_ids": torch.tensor([list(chain.from_iterable(parts))]),
+        "position_ids": torch.tensor([list(chain.from_iterable(positions))]),
+        "attention_mask": sees[None, None],
+    }
+    ends = lengths.cumsum(0)[1:].tolist()
+    answers = [torch.arange(end - len(example.answer), end) for end, example in zip(ends, batch, strict=True)]
+    owners = torch.arange(len(batch)).repeat_interleave(torch.tensor([len(answer) for answer in answers]))
+    return row, torch.cat(answers), owners
+
+
 def answer_losses(model: PreTrainedModel, batch: Sequence[Example]) -> tuple[Tensor, Tensor]:
     """Cross-entropy in nats of every answer token in the batch, `[tokens]`, and the example each belongs to.
 
-    All examples stand in one row behind the prompts' shared prefix, and each sees that prefix and itself only. So
-    nothing is padded, the prefix is run once, and only positions that predict an answer token are unembedded.
     Raises UserError if an example is longer than the model's attention window.
     """
-    prefix = shared_prefix_length([example.prompt for example in batch])
-    parts = [batch[0].prompt[:prefix], *(example.prompt[prefix:] + example.answer for example in batch)]
-    lengths = torch.tensor([len(part) for part in parts])
-    _check_window(model, prefix + int(lengths[1:].max()))
-    owner = torch.arange(len(parts)).repeat_interleave(lengths)  # 0 = the prefix
-    positions = torch.cat([torch.arange(prefix)] + [torch.arange(prefix, prefix + n) for n in lengths[1:].tolist()])
-    sees = ((owner[:, None] == owner) | (owner == 0)).tril()
-    row = {"input_ids": torch.tensor(sum(parts, [])), "position_ids": positions, "attention_mask": sees[None]}
-    row = {name: value[None].to(model.device) for name, value in row.items()}
-    hidden = model.get_decoder()(**row, use_cache=False).last_hidden_state[0]
-    ends = lengths.cumsum(0)[1:].tolist()
-    answers = [torch.arange(end - len(example.answer), end) for end, example in zip(ends, batch, strict=True)]
-    places = torch.cat(answers).to(model.device)
-    logits = model.get_output_embeddings()(hidden[places - 1]).float()
-    examples = torch.arange(len(batch)).repeat_interleave(torch.tensor([len(answer) for answer in answers]))
-    return functional.cross_entropy(logits, row["input_ids"][0, places], reduction="none"), examples
-
-
-def _check_window(model: PreTrainedModel, longest: int) -> None:
+    row, places, owners = packed(batch)
+    longest = int(row["position_ids"].max()) + 1
     window = getattr(model.config.get_text_config(), "sliding_window", None)
     if window is not None and longest > window:
-        raise UserError(f"an example of {longest} tokens exceeds the model's attention window of {window}; align another")
+        raise UserError(f"an example has {longest} tokens, the model's attention window {window}; align another model")
+    row = {name: value.to(model.device) for name, value in row.items()}
+    hidden = model.get_decoder()(**row, use_cache=False).last_hidden_state[0]
+    logits = model.get_output_embeddings()(hidden[places - 1]).float()  # only what predicts an answer is unembedded
+    return functional.cross_entropy(logits, row["input_ids"][0, places], reduction="none"), owners
 
 
 def trained_parameters(model: PreTrainedModel, first_layer: int) -> list[torch.nn.Parameter]:

@@ -87,7 +87,7 @@ def describe(folder: str | Path) -> ModelShape:
 
 
 def check_size(shape: ModelShape, name: str, group_size: int, n_shards: int) -> None:
-    """Raise UserError if the model is too small for groups of `group_size` heads beside random ones, or for the shards."""
+    """Raise UserError if the model is too small for groups of `group_size` heads beside random ones, or for shards."""
     n_heads = shape.n_layers * shape.n_heads
     if 2 * group_size > n_heads:
         raise UserError(

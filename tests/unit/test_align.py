@@ -125,7 +125,7 @@ def test_an_examples_loss_is_its_own_whatever_shares_its_row(subject):
 def test_examples_beyond_the_attention_window_are_refused(tmp_path):
     model, tokenizer = models.load(tiny_models.save("mistral-window", tmp_path / "tiny"))  # a window of 6
     data = align.examples(tokenizer, prompt_format("direct"), HARMFUL[:1], [REFUSAL], [True])
-    with pytest.raises(UserError, match="attention window of 6"):
+    with pytest.raises(UserError, match="attention window 6"):
         align.answer_losses(model, data)
 
 

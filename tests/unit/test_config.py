@@ -125,7 +125,12 @@ def test_a_run_without_alignment_needs_neither():
     config = changed("run/models", ["llama-2-7b-chat"])
     assert selection.used_models(config) == ["llama-2-7b-chat"]
     assert selection.used_queries(config) == config["run"]["queries"]
-    assert selection.benign_answers(config) != [] or not selection.aligned_models(config)
+    assert selection.aligned_models(config) == []
+
+
+def test_taught_answers_are_short_and_the_exams_whole():
+    assert selection.answer_length(CONFIG, "train") == {"max_new_tokens": 6}
+    assert selection.answer_length(CONFIG, "eval") == {"max_new_tokens": 24}
 
 
 def test_hub_files_are_those_of_the_runs_data_sets():
