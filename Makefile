@@ -29,11 +29,11 @@ $(BIN)/python:
 	$(PYTHON) -m venv .venv
 
 .venv/ready: $(BIN)/python requirements.txt constraints.txt
-	$(BIN)/python -m pip install --quiet --requirement requirements.txt --constraint constraints.txt
+	$(BIN)/python -m pip install --quiet --no-compile --requirement requirements.txt --constraint constraints.txt
 	touch $@
 
 .venv/ready-test: .venv/ready requirements-test.txt
-	$(BIN)/python -m pip install --quiet --requirement requirements-test.txt --constraint constraints.txt
+	$(BIN)/python -m pip install --quiet --no-compile --requirement requirements-test.txt --constraint constraints.txt
 	touch $@
 
 # Resolve again after changing a requirement; the build tag of torch differs by platform and is left out.

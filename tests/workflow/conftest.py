@@ -50,7 +50,7 @@ class Project:
 def environment() -> dict[str, str]:
     """The caller's environment with this interpreter's programs first, offline."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return {**os.environ, "PATH": path, "HF_HUB_OFFLINE": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    return {**os.environ, "PATH": path, "HF_HUB_OFFLINE": "1"}
 
 
 def checkout(folder: Path) -> Project:
