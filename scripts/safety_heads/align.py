@@ -109,10 +109,7 @@ def examples(
 
 
 def batches(data: Sequence[Example], recipe: Recipe) -> Iterator[list[Example]]:
-    """All examples once per epoch in random batches.
-
-    Sorting by length would save padding, but then a batch is all refusals or none, and benign queries end up refused.
-    """
+    """All examples once per epoch, in random batches."""
     rng = random.Random(recipe.seed)
     for _ in range(recipe.epochs):
         shuffled = rng.sample(data, len(data))
