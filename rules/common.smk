@@ -24,7 +24,7 @@ RUN = config["run"]
 HARMFUL = selection.harmful_queries(config)
 BENIGN = [dataset for dataset in RUN["queries"] if dataset not in HARMFUL]
 ALIGNED = selection.aligned_models(config)
-HALF = max(1, workflow.cores // 2) if workflow.cores else 1  # two heavy jobs side by side use all cores best
+HALF = max(1, (workflow.resource_settings.cores or 1) // 2)  # two heavy jobs side by side use all cores best
 GPU = int(shutil.which("nvidia-smi") is not None)  # of this machine; profiles/slurm asks for the cluster's
 SCORES = "<results>/scores/{model}/{dataset}/{format}"
 

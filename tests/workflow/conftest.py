@@ -22,9 +22,9 @@ class Project:
 
     folder: Path
 
-    def snakemake(self, *arguments: str, cores: int = 2, timeout: int = 900) -> subprocess.CompletedProcess:
+    def snakemake(self, *arguments: str, cores: int | None = 2, timeout: int = 900) -> subprocess.CompletedProcess:
         """Run snakemake in the checkout with the interpreter of the tests; its output is kept, not printed."""
-        command = [sys.executable, "-m", "snakemake", *arguments, "--cores", str(cores)]
+        command = [sys.executable, "-m", "snakemake", *arguments, *(["--cores", str(cores)] if cores else [])]
         return subprocess.run(
             command, cwd=self.folder, env=environment(), capture_output=True, text=True, timeout=timeout
         )

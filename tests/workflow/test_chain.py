@@ -95,7 +95,7 @@ def test_answers_stay_in_their_tables(done):
 
 
 def test_snakemakes_own_report_can_be_made(done):
-    run = done.snakemake("--report", "results/report.zip")
+    run = done.snakemake("--report", "results/report.zip", cores=None)
     assert run.returncode == 0, run.stderr[-3000:]
     assert (done.folder / "results/report.zip").stat().st_size > 10_000
 
@@ -166,7 +166,7 @@ def test_a_killed_run_resumes_and_gives_the_same_values(done, tmp_path_factory):
     assert run.returncode == -signal.SIGKILL
     assert len(finished) >= 8 and not (other.folder / "results/summary.md").exists()
 
-    assert other.snakemake("--unlock").returncode == 0
+    assert other.snakemake("--unlock", cores=None).returncode == 0
     again = other.snakemake()
     assert again.returncode == 0, again.stderr[-6000:]
     assert {path: path.stat().st_mtime_ns for path in finished} == finished

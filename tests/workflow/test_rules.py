@@ -45,7 +45,7 @@ def real_config(tmp_path):
 
 
 def test_the_slurm_profile_can_be_planned(tiny):
-    done = tiny.snakemake("-n", "--forceall", "--workflow-profile", "profiles/slurm")
+    done = tiny.snakemake("-n", "--forceall", "--workflow-profile", "profiles/slurm", cores=None)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "gpu=1" in done.stdout and "slurm_partition=gpu" in done.stdout
 
