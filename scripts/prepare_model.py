@@ -23,10 +23,11 @@ def run(args: argparse.Namespace) -> None:
             place(file, folder)
     else:
         place(Path(args.path) if args.path else sources.read_manifest(args.source).location, folder)
-    models.check_size(models.describe(folder), f"models.{args.name}", args.group_size, args.shards)
+    shape = models.describe(folder)
+    models.check_size(shape, f"models.{args.name}", args.group_size, args.shards)
     with tables.atomic_path(args.output) as partial:
         partial.write_text(models.manifest(args.name, folder), encoding="utf-8")
-    logging.info("%s: %s", args.name, models.describe(folder))
+    logging.info("%s: %s", args.name, shape)
 
 
 def place(origin: Path, folder: Path) -> None:

@@ -34,11 +34,6 @@ class ModelShape:
     d_vocab: int
     n_parameters: int
 
-    @property
-    def head_share(self) -> float:
-        """One head's share of all parameters: its rows of W_q (UA), as many as its rows of W_v would be (SC)."""
-        return self.d_head * self.d_model / self.n_parameters
-
 
 def check_folder(folder: str | Path) -> None:
     """Raise UserError unless `folder` holds a causal language model with safetensors weights and a tokenizer."""
