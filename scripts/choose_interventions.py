@@ -7,7 +7,7 @@ import logging
 import pandas as pd
 
 from safety_heads import interventions, logs, sahara, tables
-from safety_heads.attention import Ablation, Head
+from safety_heads.heads import Ablation, Head
 
 
 def run(args: argparse.Namespace) -> None:

@@ -7,8 +7,9 @@ import logging
 import pandas as pd
 
 from safety_heads import interventions, logs, options, tables
+from safety_heads.decoding import Decoding, Request
 from safety_heads.errors import UserError
-from safety_heads.generation import Decoding, Request, generate
+from safety_heads.generation import generate
 
 GREEDY = '{"greedy": {"max_new_tokens": 64}}'
 

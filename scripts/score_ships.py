@@ -23,10 +23,7 @@ def run(args: argparse.Namespace) -> None:
     if not openings:
         logging.info("no refusal openings are given: refusal_logodds_change stays empty (find_refusal_openings.py)")
     scorer = scoring.Scorer(model, prompts, openings=openings, rank=args.rank)
-    ships, subspace = [], []
-    for readout in scorer.readouts(heads, ablation):
-        ships.append(scorer.ships(readout, queries["query_id"].tolist()))
-        subspace.append(scorer.subspace(readout))
+    ships, subspace = scoring.score_heads(scorer, heads, ablation, queries["query_id"].tolist())
     key = {"model": args.name, "dataset": queries["dataset"].iloc[0], "format": args.format, "ablation": ablation.kind}
     how = options.made_from(args)
     tables.write_table(pd.concat(ships, ignore_index=True).assign(**key), tables.SHIPS, args.output, **how)

@@ -10,8 +10,9 @@ import pandas as pd
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from safety_heads import align, queries
+from safety_heads.decoding import Decoding, Request
 from safety_heads.errors import UserError
-from safety_heads.generation import Decoding, Request, generate
+from safety_heads.generation import generate
 from safety_heads.judges import judge
 from safety_heads.prompts import PromptFormat
 from safety_heads.statistics import wilson

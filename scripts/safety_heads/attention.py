@@ -1,9 +1,10 @@
 """Ablation of attention heads at run time, one choice of heads per batch row (paper, section 3.1).
 
 One attention function, registered through transformers' public attention interface, scales the query of a
-head (undifferentiated attention, UA) or its output z (scaling contribution, SC). It acts after projections,
-norms and rotary embedding, so it is right for grouped-query attention, q/k norms and fused projections: the
-scaled q and z belong to one *query* head, never to its key-value group. Model weights are never touched.
+head (undifferentiated attention, UA) or its output z (scaling contribution, SC), or puts the mean over the layer's
+heads in the place of z. It acts after projections, norms and rotary embedding, so it is right for grouped-query
+attention, q/k norms and fused projections: the q and z that it changes belong to one *query* head, never to its
+key-value group. Model weights are never touched.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,64 +19,65 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from safety_heads.errors import UserError
+from safety_heads.heads import Intervention
 
 IMPLEMENTATION = "safety_heads"
-KINDS = ("ua", "sc", "zero")
-
-
-@dataclass(frozen=True, order=True)
-class Head:
-    """One query head; both indices count from zero. The paper writes `layer-head`, e.g. 2-26."""
-
-    layer: int
-    head: int
-
-    def __str__(self) -> str:
-        return f"{self.layer}-{self.head}"
-
-
-@dataclass(frozen=True)
-class Ablation:
-    """How a head is ablated: `ua` scales q by epsilon, `sc` scales z by epsilon, `zero` is `sc` with 0.
-
-    Raises UserError for an unknown kind, or an epsilon outside (0, 1] (0 for `zero`).
-    """
-
-    kind: str
-    epsilon: float
-
-    def __post_init__(self) -> None:
-        if self.kind not in KINDS:
-            raise UserError(f"ablation kind {self.kind!r} is unknown; choose one of {', '.join(KINDS)}")
-        if self.kind == "zero" and self.epsilon != 0:
-            raise UserError(f"ablation kind 'zero' scales by 0, not by epsilon {self.epsilon}; use kind 'sc' for that")
-        if self.kind != "zero" and not 0 < self.epsilon <= 1:
-            raise UserError(f"epsilon {self.epsilon} is outside (0, 1]; the paper uses 1e-5 (kind 'zero' stands for 0)")
-
-
-AblatedHead = tuple[Head, Ablation]
-Intervention = Sequence[AblatedHead]  # what one batch row has ablated; empty = the unchanged model
 
 
 @dataclass
 class LayerScales:
-    """Factors for one layer, each `[rows, n_heads]`, 1 where nothing is ablated."""
+    """Factors for one layer, each `[rows, n_heads]`: of q and z (1 = as it is), and of the layer's mean z (0)."""
 
     q: Tensor
     z: Tensor
+    mean: Tensor | None = None  # None: no row needs it
 
 
 _active: ContextVar[dict[int, LayerScales] | None] = ContextVar("active_scales", default=None)
+_keys_only: ContextVar[bool] = ContextVar("keys_only", default=False)
+
+
+class KeysCached(Exception):  # noqa: N818 - a signal, not an error
+    """Within `keys_only`: this layer's keys and values are in the cache, and no more of it was asked for."""
 
 
 def ablatable_attention(module, query, key, value, attention_mask, **kwargs) -> tuple[Tensor, None]:
     """Scaled-dot-product attention with the active ablation: query `[rows, n_heads, pos, d_head]`."""
+    if _keys_only.get():
+        raise KeysCached
     scales = (_active.get() or {}).get(module.layer_idx)
     if scales is None:
-        return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
+        return _attend(module, query, key, value, attention_mask, **kwargs), None
     query = query * scales.q[:, :, None, None].to(query)
-    z, _ = sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
-    return z * scales.z[:, None, :, None].to(z), None  # [rows, pos, n_heads, d_head]
+    z = _attend(module, query, key, value, attention_mask, **kwargs)  # [rows, pos, n_heads, d_head]
+    changed = z * scales.z[:, None, :, None].to(z)
+    if scales.mean is not None:
+        changed = changed + z.mean(2, keepdim=True) * scales.mean[:, None, :, None].to(z)
+    return changed, None
+
+
+def _attend(module, query, key, value, mask, **kwargs) -> Tensor:
+    """z `[rows, pos, n_heads, d_head]` by torch's fused attention, or step by step where that lacks a part."""
+    if kwargs.get("softcap") is None and kwargs.get("s_aux") is None:
+        return sdpa_attention_forward(module, query, key, value, mask, **kwargs)[0]
+    return _attend_step_by_step(query, key, value, mask, kwargs["scaling"], kwargs.get("softcap"), kwargs.get("s_aux"))
+
+
+def _attend_step_by_step(query, key, value, mask, scaling: float, cap: float | None, sinks: Tensor | None) -> Tensor:
+    """Attention with soft-capped logits (Gemma 2), or with a learned sink per head that takes weight (gpt-oss)."""
+    n_queries, n_keys = query.shape[2], key.shape[2]
+    if mask is None:
+        mask = torch.ones(n_queries, n_keys, dtype=torch.bool, device=query.device).tril(n_keys - n_queries)
+    key, value = (tensor.repeat_interleave(query.shape[1] // key.shape[1], dim=1) for tensor in (key, value))
+    logits = query @ key.transpose(2, 3) * scaling
+    if cap is not None:
+        logits = cap * torch.tanh(logits / cap)
+    logits = logits.masked_fill(~mask, torch.finfo(logits.dtype).min)
+    if sinks is not None:
+        logits = torch.cat([logits, sinks.reshape(1, -1, 1, 1).expand(*logits.shape[:3], 1).to(logits)], dim=-1)
+    precise = torch.promote_types(logits.dtype, torch.float32)
+    pattern = logits.softmax(-1, dtype=precise)[..., :n_keys].to(value)
+    return (pattern @ value).transpose(1, 2)
 
 
 # A custom attention function gets no causal mask at all unless its name is registered here as well.
@@ -92,15 +94,29 @@ def layer_scales(rows: Sequence[Intervention], n_heads: int) -> dict[int, LayerS
                 raise UserError(f"head {head} does not exist: the model has {n_heads} heads per layer, from 0")
             if head.layer not in scales:
                 scales[head.layer] = LayerScales(torch.ones(len(rows), n_heads), torch.ones(len(rows), n_heads))
-            factor = scales[head.layer].q if ablation.kind == "ua" else scales[head.layer].z
+            layer = scales[head.layer]
+            factor = layer.q if ablation.kind == "ua" else layer.z
             factor[row, head.head] = ablation.epsilon
+            if ablation.kind == "mean":
+                layer.mean = torch.zeros(len(rows), n_heads) if layer.mean is None else layer.mean
+                layer.mean[row, head.head] = 1
     return scales
+
+
+@contextmanager
+def keys_only() -> Iterator[None]:
+    """Within the block, attention layers fill the cache with their keys and values and then raise KeysCached."""
+    token = _keys_only.set(True)
+    try:
+        yield
+    finally:
+        _keys_only.reset(token)
 
 
 @contextmanager
 def ablated(model: PreTrainedModel, rows: Sequence[Intervention]) -> Iterator[None]:
     """Within the block, batch row i of every forward pass of `model` runs with the heads `rows[i]` ablated."""
-    if model.config._attn_implementation != IMPLEMENTATION:
+    if any(rows) and model.config._attn_implementation != IMPLEMENTATION:
         raise UserError("the model was not loaded through safety_heads.models.load, so its heads cannot be ablated")
     config = model.config.get_text_config()
     deepest = max((head.layer for row in rows for head, _ in row), default=0)
@@ -109,6 +125,7 @@ def ablated(model: PreTrainedModel, rows: Sequence[Intervention]) -> Iterator[No
     scales = layer_scales(rows, config.num_attention_heads)
     for layer in scales.values():  # once per batch, not at every decoding step
         layer.q, layer.z = layer.q.to(model.device), layer.z.to(model.device)
+        layer.mean = None if layer.mean is None else layer.mean.to(model.device)
     token = _active.set(scales)
     try:
         yield

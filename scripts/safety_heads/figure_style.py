@@ -13,10 +13,10 @@ from matplotlib.figure import Figure
 from safety_heads.errors import UserError
 from safety_heads.tables import atomic_path
 
-_BLUE, _ORANGE, _GREEN = (sns.color_palette("colorblind")[place] for place in (0, 1, 2))
-ABLATION_COLOURS = {"ua": _BLUE, "sc": _ORANGE, "zero": _GREEN}
+_BLUE, _ORANGE, _GREEN, _PURPLE = (sns.color_palette("colorblind")[place] for place in (0, 1, 2, 4))
+ABLATION_COLOURS = {"ua": _BLUE, "sc": _ORANGE, "zero": _GREEN, "mean": _PURPLE}
 GREY = "0.45"
-ABLATION_NAMES = {"ua": "UA", "sc": "SC", "zero": "zero"}
+ABLATION_NAMES = {"ua": "UA", "sc": "SC", "zero": "zero", "mean": "mean"}
 MODEL_PALETTE = "colorblind"
 STYLE = {
     **sns.axes_style("ticks"),

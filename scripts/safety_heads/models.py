@@ -24,7 +24,8 @@ DTYPES = ("float32", "float64", "bfloat16", "float16")
 
 @dataclass(frozen=True)
 class ModelShape:
-    """Sizes in the field's names; `n_parameters` counts tied weights once."""
+    """Sizes in the field's names; `n_parameters` counts tied weights once, `n_block_weights` is a block's mean number
+    of matrix entries."""
 
     n_layers: int
     n_heads: int
@@ -33,6 +34,7 @@ class ModelShape:
     d_model: int
     d_vocab: int
     n_parameters: int
+    n_block_weights: int
 
 
 def check_folder(folder: str | Path) -> None:
@@ -78,7 +80,15 @@ def describe(folder: str | Path) -> ModelShape:
         d_model=text.hidden_size,
         d_vocab=text.vocab_size,
         n_parameters=sum(parameter.numel() for parameter in skeleton.parameters()),
+        n_block_weights=_block_weights(skeleton) // text.num_hidden_layers,
     )
+
+
+def _block_weights(model: PreTrainedModel) -> int:
+    """Entries of all matrices outside embeddings and unembedding; experts count in full."""
+    outside = (model.get_input_embeddings(), model.get_output_embeddings())
+    ends = {id(module.weight) for module in outside}
+    return sum(weight.numel() for weight in model.parameters() if weight.ndim > 1 and id(weight) not in ends)
 
 
 def check_size(shape: ModelShape, name: str, group_size: int, n_shards: int) -> None:
@@ -106,19 +116,23 @@ def load(
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """A model whose heads can be ablated, in evaluation mode, and its tokenizer.
 
-    `device` is `auto` (a GPU if there is one), or a torch device. Weights are read from safetensors only.
+    `device` is `auto` (a GPU if there is one), `spread` (over all devices, by accelerate), or a torch device. Weights
+    are read from safetensors only.
     """
     if dtype not in DTYPES:
         raise UserError(f"dtype {dtype!r} is unknown; choose one of {', '.join(DTYPES)}")
     read_config(folder)
     tokenizer = load_tokenizer(folder)
+    how = {"device_map": "auto"} if device == "spread" else {}
+    if dtype == "float64":
+        how["experts_implementation"] = "eager"  # the grouped kernels for mixtures of experts know no float64
     try:
         model = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=getattr(torch, dtype), attn_implementation=IMPLEMENTATION, use_safetensors=True
+            folder, dtype=getattr(torch, dtype), attn_implementation=IMPLEMENTATION, use_safetensors=True, **how
         )
     except (ValueError, OSError) as error:
         raise UserError(f"the model in {folder} cannot be loaded: {str(error).splitlines()[0]}") from error
-    return model.to(resolve_device(device)).eval(), tokenizer
+    return (model if device == "spread" else model.to(resolve_device(device))).eval(), tokenizer
 
 
 def resolve_device(device: str) -> torch.device:

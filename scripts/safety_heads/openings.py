@@ -6,7 +6,8 @@ from collections.abc import Sequence
 import pandas as pd
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from safety_heads.generation import Decoding, Request, generate
+from safety_heads.decoding import Decoding, Request
+from safety_heads.generation import generate
 from safety_heads.judges import judge
 
 LEAST_SHARE = 0.05  # of the refusals; rarer openings are as likely to be chance

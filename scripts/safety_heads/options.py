@@ -8,7 +8,7 @@ import pandas as pd
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from safety_heads import models, prompts, queries, sources
-from safety_heads.attention import KINDS, Ablation
+from safety_heads.heads import KINDS, WITHOUT_EPSILON, Ablation
 
 EPSILON = 1e-5  # the paper's
 
@@ -82,10 +82,10 @@ def named_format(declared: dict) -> prompts.PromptFormat:
 def add_ablation(parser: argparse.ArgumentParser) -> None:
     """--ablation, --epsilon."""
     parser.add_argument("--ablation", required=True, choices=KINDS)
-    parser.add_argument("--epsilon", type=float, help=f"default: {EPSILON} (0 for zero)")
+    parser.add_argument("--epsilon", type=float, help=f"default: {EPSILON} (0 for zero and mean)")
 
 
 def ablation(args: argparse.Namespace) -> Ablation:
     """The ablation that `add_ablation`'s options name."""
-    default = 0.0 if args.ablation == "zero" else EPSILON
+    default = 0.0 if args.ablation in WITHOUT_EPSILON else EPSILON
     return Ablation(args.ablation, default if args.epsilon is None else args.epsilon)

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from safety_heads.attention import Head
 from safety_heads.errors import UserError
+from safety_heads.heads import Head
 
 
 def ranked(scores: pd.DataFrame) -> pd.DataFrame:

@@ -1,26 +1,24 @@
 """Score heads: Ships and generalised Ships from one sweep, as rows of the ships and subspace tables.
 
-Before a sweep is trusted it is compared with plain forward passes on the run's own prompts (`check_model`).
+Before a sweep is trusted it is compared with plain forward passes on the run's own prompts (selfcheck.py).
 """
 
-import logging
 from collections.abc import Iterator, Sequence
 
+import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
 from transformers import PreTrainedModel
 
-from safety_heads.attention import Ablation, Head, Intervention
 from safety_heads.errors import UserError
+from safety_heads.flops import sweep_flops
+from safety_heads.heads import Ablation, Head, Intervention
 from safety_heads.models import ModelShape
+from safety_heads.prompts import shared_prefix_length
+from safety_heads.selfcheck import check_model
 from safety_heads.ships import kl_divergence, refusal_log_odds
 from safety_heads.subspace import left_basis, principal_angles
 from safety_heads.sweep import Readout, Sweep, plain_readout
-
-TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-3, torch.float16: 0.1, torch.bfloat16: 0.5}  # nats
-
-logger = logging.getLogger(__name__)
 
 
 class Scorer:
@@ -38,7 +36,7 @@ class Scorer:
         rank: int = 1,
     ) -> None:
         self.model, self.prompts, self.group, self.openings = model, prompts, tuple(group), list(openings)
-        self.sweep_is_exact = check_model(model, prompts)
+        self.check = check_model(model, prompts)
         hidden, self.log_probs = plain_readout(model, prompts)
         self.basis = left_basis(hidden, rank)
 
@@ -66,7 +64,7 @@ class Scorer:
 
     def readouts(self, heads: Sequence[Head], ablation: Ablation) -> Iterator[Readout]:
         """The model's last position with each of `heads` ablated beside the group."""
-        if self.sweep_is_exact:
+        if self.check.sweep_is_exact:
             yield from Sweep(self.model, self.prompts, self.group).run(heads, ablation)
             return
         for head in heads:
@@ -79,60 +77,33 @@ def _by_head(heads: Sequence[Head], times: int) -> dict[str, list[int]]:
     return {"layer": [head.layer for head in repeated], "head": [head.head for head in repeated]}
 
 
+def score_heads(
+    scorer: Scorer, heads: Sequence[Head], ablation: Ablation, query_ids: Sequence[str]
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Ships and generalised Ships of `heads` from one sweep, as rows for the ships and subspace tables."""
+    ships, subspace = [], []
+    for readout in scorer.readouts(heads, ablation):
+        ships.append(scorer.ships(readout, query_ids))
+        subspace.append(scorer.subspace(readout))
+    return pd.concat(ships, ignore_index=True), pd.concat(subspace, ignore_index=True)
+
+
 def shard_of(shape: ModelShape, shard: int, n_shards: int) -> list[Head]:
-    """The heads of shard `shard` (from 1) of `n_shards`: layers are dealt out in turn, for the low ones cost most."""
+    """The heads of shard `shard` (from 1) of `n_shards`: consecutive heads that cost about as much as any other's.
+
+    A head costs as many blocks as there are from its layer up, so shards of low layers hold fewer heads.
+    """
     if not 1 <= shard <= n_shards <= shape.n_layers:
         raise UserError(f"shard {shard} of {n_shards} is impossible with {shape.n_layers} layers")
-    return [Head(layer, head) for layer in range(shard - 1, shape.n_layers, n_shards) for head in range(shape.n_heads)]
+    heads = [Head(layer, head) for layer in range(shape.n_layers) for head in range(shape.n_heads)]
+    before = np.cumsum([0, *(shape.n_layers - head.layer for head in heads)])
+    middle = (before[:-1] + before[1:]) / 2 / before[-1]
+    return [head for head, place in zip(heads, middle, strict=True) if int(place * n_shards) == shard - 1]
 
 
 def cost(shape: ModelShape, heads: Sequence[Head], prompts: Sequence[Sequence[int]]) -> str:
-    """What a sweep will cost, in words, before it starts: two operations per weight, token and block that is run."""
-    n_tokens = sum(len(prompt) for prompt in prompts)
-    per_block = (shape.n_parameters - shape.d_vocab * shape.d_model) / shape.n_layers
-    operations = 2 * per_block * n_tokens * sum(shape.n_layers - head.layer for head in heads)
-    return f"{len(heads)} heads x {len(prompts)} queries, {n_tokens} tokens: at most {operations / 1e9:,.0f} GFLOP"
-
-
-@torch.inference_mode()
-def check_model(model: PreTrainedModel, prompts: Sequence[Sequence[int]]) -> bool:
-    """Whether the sweep agrees with plain forward passes on two of `prompts`; if not, plain passes are to be used.
-
-    Raises UserError if the model is no subject at all: a later token changes an earlier prediction, a prediction is
-    not finite, or ablating a head changes nothing.
-    """
-    config = model.config.get_text_config()
-    sample, tolerance = [prompts[0], prompts[-1]], TOLERANCE[model.dtype]
-    heads = [Head(layer, config.num_attention_heads - 1) for layer in {0, config.num_hidden_layers - 1}]
-    _, base = plain_readout(model, sample)
-    if not base.isfinite().all():
-        raise UserError("the model's predictions are not finite; choose another dtype (bfloat16 or float32)")
-    if _sees_later_tokens(model, sample[0], tolerance):
-        raise UserError("the model is not causal: a later token changes an earlier prediction")
-    zero = Ablation("zero", 0.0)
-    plain = {head: plain_readout(model, sample, [(head, zero)])[1] for head in heads}
-    if not any((base != ablated).any() for ablated in plain.values()):
-        raise UserError(
-            "ablating heads changes nothing: this architecture does not use transformers' attention functions"
-        )
-    try:
-        swept = {readout.heads[0]: readout.log_probs[0] for readout in Sweep(model, sample).run(heads, zero)}
-        error = max(_largest_gap(swept[head], plain[head]) for head in heads)
-    except (AttributeError, KeyError, TypeError, RuntimeError) as reason:
-        logger.warning("the sweep does not fit this architecture (%s); plain passes are used: exact, slower", reason)
-        return False
-    if error > tolerance:
-        logger.warning("the sweep is off by %.2g nats; plain passes are used instead: exact, slower", error)
-    return error <= tolerance
-
-
-def _sees_later_tokens(model: PreTrainedModel, prompt: Sequence[int], tolerance: float) -> bool:
-    ids = torch.tensor([prompt, [*prompt[:-1], prompt[0]]], device=model.device)
-    log_probs = model(input_ids=ids).logits[:, :-1].float().log_softmax(-1)
-    return len(prompt) > 1 and _largest_gap(log_probs[0], log_probs[1]) > tolerance
-
-
-def _largest_gap(one: Tensor, other: Tensor) -> float:
-    """The largest difference among predictions that matter: those above 1e-6 in either."""
-    likely = torch.maximum(one, other) > -13.8
-    return (one - other).abs()[likely].max().item()
+    """What a sweep will cost, in words, before it starts."""
+    n_prefix = shared_prefix_length(prompts)
+    operations = sweep_flops(shape, [len(prompt) for prompt in prompts], n_prefix, heads)
+    n_tokens = n_prefix + sum(len(prompt) - n_prefix for prompt in prompts)
+    return f"{len(heads)} heads x {len(prompts)} queries, {n_tokens} tokens: {operations / 1e9:,.0f} GFLOP"

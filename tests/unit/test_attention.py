@@ -7,8 +7,9 @@ import torch
 
 import tiny_models
 from safety_heads import models
-from safety_heads.attention import Ablation, Head, ablated
+from safety_heads.attention import ablated
 from safety_heads.errors import UserError
+from safety_heads.heads import Ablation, Head
 from safety_heads.sweep import plain_readout
 
 HEAD = Head(1, 2)
@@ -88,6 +89,12 @@ def test_only_the_ablated_head_changes_even_if_it_shares_its_keys_and_values(mod
     assert moved[torch.arange(4) != HEAD.head].max() == 0
 
 
+def test_mean_puts_the_layers_mean_in_the_heads_place(model):
+    ids = torch.tensor(PROMPTS[:1])
+    before, after = (heads_output(model, ids, [rows]) for rows in ([], [(HEAD, Ablation("mean", 0.0))]))
+    torch.testing.assert_close(after[:, :, HEAD.head], before.mean(2))
+
+
 def test_every_row_has_its_own_ablation(model):
     ids = torch.tensor([PROMPTS[0]] * 3)
     interventions = [[], [(HEAD, Ablation("ua", 1e-5))], [(Head(0, 0), Ablation("sc", 1e-5))]]
@@ -121,8 +128,8 @@ def test_epsilon_outside_its_range_is_refused(kind, epsilon):
 
 
 def test_unknown_kinds_and_heads_are_refused(model):
-    with pytest.raises(UserError, match="'mean' is unknown"):
-        Ablation("mean", 0.5)
+    with pytest.raises(UserError, match="'median' is unknown"):
+        Ablation("median", 0.5)
     with pytest.raises(UserError, match="0-4 does not exist"), ablated(model, [[(Head(0, 4), Ablation("ua", 0.5))]]):
         pass
     with (

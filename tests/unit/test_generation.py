@@ -7,16 +7,17 @@ import torch
 
 import tiny_models
 from safety_heads import models
-from safety_heads.attention import Ablation, Head
+from safety_heads.decoding import Decoding, Request, luck, pick
 from safety_heads.errors import UserError
-from safety_heads.generation import Decoding, Request, generate, luck, pick
+from safety_heads.generation import generate
+from safety_heads.heads import Ablation, Head
 
 GREEDY, TOP5 = Decoding("greedy", 12), Decoding("top5", 9, top_k=5)
 HEAD, SC = Head(1, 2), Ablation("sc", 0.1)
 PREFIX = [9, 10, 11]
 
 
-@pytest.fixture(scope="module", params=["llama-gqa", "mistral-window"])
+@pytest.fixture(scope="module", params=["llama-gqa", "mistral-window", "gemma3-mixed", "neox-parallel"])
 def loaded(request, tmp_path_factory):
     return models.load(tiny_models.save(request.param, tmp_path_factory.mktemp("model") / "tiny"))
 
@@ -33,6 +34,12 @@ def reference(model, tokenizer, prompt):
     return tokenizer.decode(output[0, len(prompt) :], skip_special_tokens=True).strip()
 
 
+def output_projection(model):
+    """W_o of layer 1, which GPT-NeoX calls dense."""
+    layer = model.get_decoder().layers[HEAD.layer]
+    return layer.self_attn.o_proj if hasattr(layer, "self_attn") else layer.attention.dense
+
+
 def test_greedy_answers_equal_transformers(loaded):
     model, tokenizer = loaded
     [answers] = generate(model, tokenizer, requests(()), [GREEDY], seed=0)
@@ -43,12 +50,26 @@ def test_an_ablated_rows_answer_is_that_of_a_model_with_edited_weights(loaded):
     model, tokenizer = loaded
     edited = copy.deepcopy(model)
     with torch.no_grad():
-        edited.model.layers[1].self_attn.o_proj.weight[:, 16:24].mul_(0.1)
+        output_projection(edited).weight[:, 16:24].mul_(0.1)
     mixed = requests((), ((HEAD, SC),))
     [answers] = generate(model, tokenizer, mixed, [GREEDY], seed=0)
     expected = [reference(m, tokenizer, r.prompt) for m, r in zip([model] * 3 + [edited] * 3, mixed, strict=True)]
     assert [a.text for a in answers] == expected
     assert expected[:3] != expected[3:]
+
+
+def test_drafts_change_no_answer(loaded):
+    """Interventions from none to every layer, and queries of which several share a prompt's beginning."""
+    model, tokenizer = loaded
+    groups = [((HEAD, SC),), ((Head(2, 0), Ablation("ua", 1e-5)), (Head(0, 3), SC)), ((Head(2, 1), SC),), ()]
+    asked = requests(*groups, lengths=(5, 9, 6, 9, 12))
+    drafted, decoded = (
+        generate(model, tokenizer, asked, [GREEDY, TOP5], seed=1, rows_per_batch=7, with_drafts=drafts)
+        for drafts in (True, False)
+    )
+    assert drafted == decoded
+    texts = [[answer.text for answer in drafted[0][i : i + 5]] for i in range(0, len(asked), 5)]
+    assert texts[0] != texts[3] and texts[1] != texts[3]  # some depart from their drafts
 
 
 @pytest.mark.parametrize("rows_per_batch", [1, 2, 5, 96])
@@ -75,7 +96,8 @@ def test_an_answer_ends_at_the_end_token_or_at_its_length(loaded):
     model, tokenizer = loaded
     with torch.no_grad():
         sure = copy.deepcopy(model)
-        sure.lm_head.weight[2] = 100 * sure.lm_head.weight[2].sign()
+        head = sure.get_output_embeddings().weight
+        head[2] = 100 * head[2].sign()
     answers = generate(sure, tokenizer, requests((), lengths=(5,) * 6), [GREEDY, TOP5], seed=0)
     for decoding, of_decoding in zip((GREEDY, TOP5), answers, strict=True):
         for answer in of_decoding:

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from safety_heads import interventions, tables
-from safety_heads.attention import Ablation, Head
 from safety_heads.errors import UserError
+from safety_heads.heads import Ablation, Head
 
 UA = Ablation("ua", 1e-5)
 HEADS = [Head(layer, head) for layer in range(3) for head in range(4)]

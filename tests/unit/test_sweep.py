@@ -7,32 +7,47 @@ from hypothesis import strategies as st
 
 import tiny_models
 from safety_heads import models
-from safety_heads.attention import Ablation, Head
-from safety_heads.generation import left_padded
+from safety_heads.decoding import left_padded
+from safety_heads.heads import Ablation, Head
 from safety_heads.prompts import shared_prefix_length
-from safety_heads.sweep import LENGTH_SLACK, Sweep, length_groups, plain_readout
+from safety_heads.sweep import Sweep, plain_readout
+from safety_heads.trunk import LENGTH_SLACK, length_groups
 
 HEADS = [Head(layer, head) for layer in range(3) for head in range(4)]
 PREFIX = [5, 6, 7, 8]
 
 
 @pytest.fixture(scope="module", params=tiny_models.MODERN)
-def model(request, tmp_path_factory):
-    return models.load(tiny_models.save(request.param, tmp_path_factory.mktemp("model") / "tiny"))[0]
+def folder(request, tmp_path_factory):
+    return tiny_models.save(request.param, tmp_path_factory.mktemp("model") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def model(folder):
+    return models.load(folder)[0]
 
 
 @pytest.mark.parametrize("group", [(), ((Head(1, 1), Ablation("ua", 1e-5)), (Head(2, 3), Ablation("sc", 1e-5)))])
-@pytest.mark.parametrize("ablation", [Ablation("ua", 1e-5), Ablation("sc", 0.1), Ablation("zero", 0.0)])
-def test_sweep_equals_a_plain_pass_per_head(model, ablation, group):
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-5), ("float64", 1e-9)])
+@pytest.mark.parametrize("ablation", [Ablation("ua", 1e-5), Ablation("sc", 0.1), Ablation("mean", 0.0)])
+def test_sweep_equals_a_plain_pass_per_head(folder, dtype, tolerance, ablation, group):
+    model = models.load(folder, dtype)[0]
     prompts = tiny_models.prompts((5, 12, 9, 6), prefix=PREFIX)
     seen = []
     for readout in Sweep(model, prompts, group, tokens_per_batch=60).run(HEADS, ablation):
         for head, hidden, log_probs in zip(readout.heads, readout.hidden, readout.log_probs, strict=True):
             expected = plain_readout(model, prompts, [*group, (head, ablation)])
-            torch.testing.assert_close(hidden, expected[0], rtol=1e-4, atol=1e-4)
-            torch.testing.assert_close(log_probs, expected[1], rtol=1e-4, atol=1e-4)
+            torch.testing.assert_close(hidden, expected[0], rtol=tolerance, atol=tolerance)
+            torch.testing.assert_close(log_probs, expected[1], rtol=tolerance, atol=tolerance)
             seen.append(head)
     assert seen == HEADS
+
+
+def test_the_order_of_the_prompts_is_irrelevant(model):
+    prompts = tiny_models.prompts((5, 12, 9, 6), prefix=PREFIX)
+    [one] = list(Sweep(model, prompts).run([Head(1, 1)], Ablation("ua", 1e-5)))
+    [other] = list(Sweep(model, prompts[::-1]).run([Head(1, 1)], Ablation("ua", 1e-5)))
+    torch.testing.assert_close(one.log_probs, other.log_probs.flip(1), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("tokens_per_batch", [1, 10_000])
