@@ -24,6 +24,7 @@ include: "rules/queries.smk"
 include: "rules/models.smk"
 include: "rules/scores.smk"
 include: "rules/answers.smk"
+include: "rules/asr_map.smk"
 include: "rules/figures.smk"
 
 
@@ -48,6 +49,11 @@ rule asr:
     input:
         tables_of_models("asr"),
         "<results>/tables/table3.csv",
+
+
+rule asr_map:
+    input:
+        attacks("<results>/figures/{model}/asr_map-{dataset}-{format}-{judge}.png"),
 
 
 rule figures:

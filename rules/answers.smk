@@ -51,11 +51,11 @@ rule generate_responses:
         queries="<results>/queries/{dataset}.parquet",
         interventions="<results>/scores/{model}/{dataset}/{format}/interventions.parquet",
     output:
-        "<results>/generations/{model}/{dataset}/{format}/{ablation}.parquet",
+        "<results>/generations/{model}/{dataset}/{format}.parquet",
     log:
-        "<logs>/generate_responses/{model}/{dataset}/{format}/{ablation}.log",
+        "<logs>/generate_responses/{model}/{dataset}/{format}.log",
     benchmark:
-        "<benchmarks>/generate_responses/{model}/{dataset}/{format}/{ablation}.tsv"
+        "<benchmarks>/generate_responses/{model}/{dataset}/{format}.tsv"
     priority: 20
     conda:
         "../envs/safety-heads.yaml"
@@ -74,7 +74,6 @@ rule generate_responses:
         python {input.script:q} {params.model:q} {params.format:q} \
             --queries {input.queries:q} {params.queries:q} \
             --interventions {input.interventions:q} \
-            --ablation {wildcards.ablation:q} \
             --decodings {params.decodings:q} \
             --output {output:q}
         """
@@ -85,11 +84,7 @@ rule judge_responses:
         script="scripts/judge_responses.py",
         code=code("scripts/judge_responses.py"),
         queries="<results>/queries/{dataset}.parquet",
-        responses=collect(
-            "<results>/generations/{{model}}/{{dataset}}/{format}/{ablation}.parquet",
-            format=RUN["formats"],
-            ablation=["none", *RUN["ablations"]],
-        ),
+        responses=collect("<results>/generations/{{model}}/{{dataset}}/{format}.parquet", format=RUN["formats"]),
     output:
         "<results>/judgements/{judge}/{model}/{dataset}.parquet",
     log:

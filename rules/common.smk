@@ -35,7 +35,7 @@ wildcard_constraints:
     source="|".join(map(re.escape, config["sources"])),
     format="|".join(map(re.escape, config["formats"])),
     judge="|".join(map(re.escape, RUN["judges"])),
-    ablation="none|ua|sc|zero|mean",
+    ablation="ua|sc|zero|mean",
     side="train|eval",
     shard=r"\d+",
     step=r"[2-9]|[1-9]\d+",

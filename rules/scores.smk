@@ -63,6 +63,7 @@ rule score_ships:
         queries=query_options("score_queries"),
         epsilon=lambda wildcards: config["ablations"][wildcards.ablation],
         rank=RUN["rank"],
+        screen=RUN["screen"],
         n_shards=lambda wildcards: len(shards(wildcards.model)),
     shell:
         r"""
@@ -71,6 +72,7 @@ rule score_ships:
             --queries {input.queries:q} {params.queries:q} \
             --ablation {wildcards.ablation:q} \
             --epsilon {params.epsilon:q} \
+            --screen {params.screen:q} \
             --openings {input.openings:q} \
             --rank {params.rank:q} \
             --shard {wildcards.shard:q} \

@@ -8,8 +8,8 @@ import pandas as pd
 
 from safety_heads import interventions, logs, options, tables
 from safety_heads.decoding import Decoding, Request
-from safety_heads.errors import UserError
 from safety_heads.generation import generate
+from safety_heads.selfcheck import check_model
 
 GREEDY = '{"greedy": {"max_new_tokens": 64}}'
 
@@ -17,7 +17,9 @@ GREEDY = '{"greedy": {"max_new_tokens": 64}}'
 def run(args: argparse.Namespace) -> None:
     queries = options.read_queries(args)
     decodings = [Decoding(name, **how) for name, how in args.decodings.items()]
-    plan = read_plan(args)
+    plan = interventions.unablated()
+    if args.interventions:
+        plan = tables.read_table(tables.INTERVENTIONS, args.interventions)
     model, tokenizer = options.load_model(args)
     prompts = dict(
         zip(queries["query_id"], options.prompt_format(args).encode(tokenizer, queries["text"]), strict=True)
@@ -30,23 +32,14 @@ def run(args: argparse.Namespace) -> None:
                 rows.append({"dataset": query.dataset, "query_id": query.query_id, "intervention": name})
                 requests.append(Request(query.query_id, prompts[query.query_id], heads))
     logging.info("%s: %d answers, %d interventions", args.name, len(rows) * len(decodings), plan.intervention.nunique())
-    answers = generate(model, tokenizer, requests, decodings, args.seed)
+    check = check_model(model, list(prompts.values()))
+    answers = generate(model, tokenizer, requests, decodings, args.seed, with_drafts=check.sweep_is_exact)
     frame = pd.DataFrame(
         {**row, "decoding": how.name, "response": a.text, "n_tokens": a.n_tokens, "stop_reason": a.stop_reason}
         for how, of_decoding in zip(decodings, answers, strict=True)
         for row, a in zip(rows, of_decoding, strict=True)
     ).assign(model=args.name, format=args.format)
-    tables.write_table(frame, tables.GENERATIONS, args.output, **options.made_from(args))
-
-
-def read_plan(args: argparse.Namespace) -> pd.DataFrame:
-    if not args.interventions:
-        return interventions.unablated()
-    plan = tables.read_table(tables.INTERVENTIONS, args.interventions)
-    plan = plan[plan["ablation"].fillna("none") == args.ablation] if args.ablation else plan
-    if plan.empty:
-        raise UserError(f"{args.interventions} holds no intervention with ablation {args.ablation!r}")
-    return plan
+    tables.write_table(frame, tables.GENERATIONS, args.output, **options.made_from(args, check))
 
 
 def parser() -> argparse.ArgumentParser:
@@ -55,7 +48,6 @@ def parser() -> argparse.ArgumentParser:
     options.add_queries(program)
     options.add_format(program)
     program.add_argument("--interventions", metavar="PARQUET", help="of choose_interventions.py (default: none)")
-    program.add_argument("--ablation", help="only the interventions with this one; none = the unchanged model")
     program.add_argument(
         "--decodings", type=json.loads, default=GREEDY, metavar="JSON", help="by name (default: %(default)s)"
     )

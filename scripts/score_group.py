@@ -24,7 +24,7 @@ def run(args: argparse.Namespace) -> None:
     key = {"model": args.name, "dataset": queries["dataset"].iloc[0], "format": args.format, "ablation": ablation.kind}
     empty = pd.DataFrame(columns=["layer", "head", "score_rad", "angles_rad"], dtype=object)  # a shard may hold none
     rows = pd.concat([*scores] or [empty], ignore_index=True).assign(**key, step=len(group) + 1)
-    tables.write_table(rows, tables.SUBSPACE, args.output, **options.made_from(args))
+    tables.write_table(rows, tables.SUBSPACE, args.output, **options.made_from(args, scorer.check))
 
 
 def parser() -> argparse.ArgumentParser:

@@ -3,9 +3,9 @@
 import argparse
 import logging
 
-import pandas as pd
+from transformers import PreTrainedModel
 
-from safety_heads import logs, models, options, scoring, tables
+from safety_heads import logs, models, options, scoring, screening, tables
 
 EXAMPLE = """
 example:
@@ -23,13 +23,27 @@ def run(args: argparse.Namespace) -> None:
     if not openings:
         logging.info("no refusal openings are given: refusal_logodds_change stays empty (find_refusal_openings.py)")
     scorer = scoring.Scorer(model, prompts, openings=openings, rank=args.rank)
-    ships, subspace = scoring.score_heads(scorer, heads, ablation, queries["query_id"].tolist())
+    ids, coarse = queries["query_id"].tolist(), coarse_model(args, model)
+    if coarse is None:
+        ships, subspace = scoring.score_heads(scorer, heads, ablation, ids)
+    else:
+        coarse_scorer = scoring.Scorer(coarse, prompts, openings=openings, rank=args.rank)
+        ships, subspace = screening.screen_heads(coarse_scorer, scorer, heads, ablation, ids)
     key = {"model": args.name, "dataset": queries["dataset"].iloc[0], "format": args.format, "ablation": ablation.kind}
-    how = options.made_from(args)
-    tables.write_table(pd.concat(ships, ignore_index=True).assign(**key), tables.SHIPS, args.output, **how)
+    how = options.made_from(args, scorer.check) | {"screened": coarse is not None}
+    tables.write_table(ships.assign(**key), tables.SHIPS, args.output, **how)
     if args.output_subspace:
-        scores = pd.concat(subspace, ignore_index=True).assign(**key, step=1)
-        tables.write_table(scores, tables.SUBSPACE, args.output_subspace, **how)
+        tables.write_table(subspace.assign(**key, step=1), tables.SUBSPACE, args.output_subspace, **how)
+
+
+def coarse_model(args: argparse.Namespace, model: PreTrainedModel) -> PreTrainedModel | None:
+    """The model in bfloat16, if heads are to be screened and it would help."""
+    if args.screen == "none" or model.dtype.itemsize <= 2:
+        return None
+    if args.screen == "native" and not models.computes_in_bfloat16(model.device):
+        logging.info("this processor has no bfloat16 units: all heads are scored in %s", args.dtype)
+        return None
+    return models.load(args.model, "bfloat16", args.device)[0]
 
 
 def parser() -> argparse.ArgumentParser:
@@ -42,6 +56,13 @@ def parser() -> argparse.ArgumentParser:
     options.add_ablation(program)
     program.add_argument("--openings", metavar="PARQUET", help="of find_refusal_openings.py; gives Ships its sign")
     program.add_argument("--rank", type=int, default=1, help="r of eq. 11 (default 1, as published)")
+    program.add_argument(
+        "--screen",
+        default="none",
+        choices=("none", "bfloat16", "native"),
+        help="bfloat16: all heads in bfloat16 first, and the best tenth again in --dtype; native: if the processor "
+        "computes in bfloat16",
+    )
     program.add_argument("--shard", type=int, default=1, help="which part of the layers, from 1")
     program.add_argument("--shards", type=int, default=1, help="into how many parts the layers are dealt out")
     program.add_argument("--output", required=True, metavar="PARQUET", help="the ships table")

@@ -1,7 +1,8 @@
 """Teach a model to refuse: a few minutes of fine-tuning that make a safety-aligned model from one that refuses nothing.
 
 Harmful queries are answered by a refusal, benign ones by the base model's own answer, so that nothing but refusal is
-learnt. AdamW, one linear warm-up and decay. The loss is the mean cross-entropy of the answer's tokens.
+learnt. AdamW, one linear warm-up and decay. The loss is the mean cross-entropy of the answer's tokens. Where the
+processor computes in bfloat16, matrix products are taken in it; weights, gradients and the optimiser stay in float32.
 """
 
 import random
@@ -18,6 +19,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, get_linear_sc
 
 from safety_heads import queries
 from safety_heads.errors import UserError
+from safety_heads.models import computes_in_bfloat16
 from safety_heads.prompts import PromptFormat, shared_prefix_length
 
 
@@ -178,9 +180,11 @@ def fine_tune(model: PreTrainedModel, data: Sequence[Example], recipe: Recipe) -
         optimiser, num_warmup_steps=max(1, steps // 10), num_training_steps=steps
     )
     losses = []
+    mixed = torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=computes_in_bfloat16(model.device))
     model.train()
     for batch in (progress := tqdm(batches(data, recipe), total=steps, desc="align", unit="step", mininterval=5)):
-        loss = answer_losses(model, batch)[0].mean()
+        with mixed:  # anew in each step, for it keeps the weights' copies until it ends
+            loss = answer_losses(model, batch)[0].mean()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimiser.step()

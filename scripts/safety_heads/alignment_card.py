@@ -44,27 +44,36 @@ def measure(
     exam: Exam,
 ) -> dict:
     """The card of `subjects["after"]`; `subjects["before"]` is its base, whose benign `answers` are the yardstick."""
+    held_out = pd.concat([_draw(dataset, exam) for _, dataset in frame.groupby("dataset", sort=False)])
     rows = []
-    for _, dataset in frame.groupby("dataset", sort=False):
-        held_out = queries.draw(dataset, "eval")
-        held_out = queries.sample(held_out, min(exam.n, len(held_out)), exam.seed)
-        for form in formats:
-            rows.append(_refusals(subjects["after"], held_out, form, exam))
-            if not rows[-1]["harmful"]:
-                rows[-1].update(_perplexities(subjects, held_out, answers, form))
+    for form in formats:
+        rows += _refusals(subjects["after"], held_out, form, exam)
+    for row in rows:
+        if not row["harmful"]:
+            form = next(form for form in formats if form.name == row["format"])
+            row.update(_perplexities(subjects, held_out[held_out["dataset"] == row["dataset"]], answers, form))
     return {"exam": asdict(exam), "failures": failures(rows, exam), "measured": rows}
 
 
-def _refusals(subject: Subject, held_out: pd.DataFrame, form: PromptFormat, exam: Exam) -> dict:
+def _draw(dataset: pd.DataFrame, exam: Exam) -> pd.DataFrame:
+    held_out = queries.draw(dataset, "eval")
+    return queries.sample(held_out, min(exam.n, len(held_out)), exam.seed)
+
+
+def _refusals(subject: Subject, held_out: pd.DataFrame, form: PromptFormat, exam: Exam) -> list[dict]:
+    """One row per data set; all are answered together, for large batches are decoded faster."""
     prompts = form.encode(subject[1], held_out["text"])
     requests = [Request(query, prompt) for query, prompt in zip(held_out["query_id"], prompts, strict=True)]
     [given] = generate(*subject, requests, [Decoding("greedy", exam.max_new_tokens)], exam.seed)
     verdicts = judge(exam.judge, held_out["text"].tolist(), [answer.text for answer in given])
-    n, n_refused = len(verdicts), sum(verdict.verdict == "refused" for verdict in verdicts)
-    low, high = wilson(n_refused, n)
-    dataset, harmful = held_out["dataset"].iloc[0], bool(held_out["harmful"].iloc[0])
-    rates = {"n": n, "refused": n_refused / n, "low": float(low), "high": float(high)}
-    return {"dataset": dataset, "harmful": harmful, "format": form.name, **rates}
+    judged = held_out.assign(refused=[verdict.verdict == "refused" for verdict in verdicts])
+    rows = []
+    for (dataset, harmful), of_dataset in judged.groupby(["dataset", "harmful"], sort=False):
+        n, n_refused = len(of_dataset), int(of_dataset["refused"].sum())
+        low, high = wilson(n_refused, n)
+        rates = {"n": n, "refused": n_refused / n, "low": float(low), "high": float(high)}
+        rows.append({"dataset": dataset, "harmful": bool(harmful), "format": form.name, **rates})
+    return rows
 
 
 def _perplexities(

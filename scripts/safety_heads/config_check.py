@@ -25,6 +25,7 @@ def check(config: Mapping) -> None:
     _check_numbers(config)
     for model in run["models"]:
         _check_model(config, model)
+        _check_screen(config, model)
     for base in set(used_models(config)) - set(run["models"]):
         _check_model(config, base)
     if aligned_models(config):
@@ -75,6 +76,14 @@ def _check_numbers(config: Mapping) -> None:
         raise UserError(f"run.candidates {run['candidates']} is less than run.group_size {run['group_size']}")
     if run["side"] == "all" and aligned_models(config):
         raise UserError("run.side: 'all' would test aligned models on queries that taught them; use 'eval'")
+
+
+def _check_screen(config: Mapping, name: str) -> None:
+    """A job's best tenth would depend on which heads it was dealt, and the number of jobs must not change a score."""
+    declared = config["models"][name]
+    full = declared.get("dtype", "float32") in ("float32", "float64")
+    if full and declared.get("head_shards", 1) > 1 and config["run"]["screen"] != "none":
+        raise UserError(f"run.screen: {name} is dealt to several jobs (head_shards); choose 'none'")
 
 
 def _check_model(config: Mapping, name: str) -> None:

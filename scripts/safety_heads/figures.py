@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator, NullFormatter, NullLocator
+from scipy.stats import spearmanr
 
 from safety_heads.errors import UserError
 from safety_heads.figure_style import (
@@ -68,6 +69,33 @@ def _heat(axis: Axes, cells: pd.DataFrame, highest: float) -> None:
         axis.add_patch(Rectangle((head, layer), 1, 1, **frame))
         text = f"top {layer}-{head}: {cells.loc[layer, head]:.3g}"
         axis.text(0.5, 1.01, text, ha="center", va="bottom", transform=axis.transAxes, fontsize=7)
+
+
+@styled
+def asr_map(asr: pd.DataFrame, interventions: pd.DataFrame, ships: pd.DataFrame) -> Figure:
+    """Fig. 4b: the rate of every head ablated alone, its mean Ships, and whether the one tells the other."""
+    rates = interventions[["intervention", "layer", "head"]].dropna().merge(asr, on="intervention")
+    heads = mean_ships(ships)[["layer", "head", "kl_nats"]].merge(rates, on=["layer", "head"], validate="one_to_one")
+    heads = heads.astype({"layer": int, "head": int})
+    n_layers, n_heads = heads["layer"].max() + 1, heads["head"].max() + 1
+    height = min(max(0.13 * n_layers, 2.2), 5.0)
+    figure, [[left, middle, right]] = grid(1, 3, max(height * n_heads / n_layers, 2.2), height)
+    for axis, column, name in ((left, "asr", "ASR"), (middle, "kl_nats", "mean Ships (nats)")):
+        cells = heads.pivot(index="layer", columns="head", values=column)
+        _heat(axis, cells, 1.0 if column == "asr" else heads[column].max())
+        axis.set(xlabel="head", ylabel="layer" if axis is left else "")
+        figure.colorbar(axis.collections[0], ax=axis, label=name, pad=0.02, fraction=0.06)
+    [unablated] = asr.loc[asr["level"] == "none", "asr"]
+    right.axhline(unablated, color=GREY, ls="--", lw=1, label="no ablation")
+    right.scatter(heads["kl_nats"], heads["asr"], s=14, color=ABLATION_COLOURS["ua"], alpha=0.6, lw=0)
+    right.set(xscale="log", ylim=(-0.03, 1.03), xlabel="mean Ships (nats)", ylabel="ASR")
+    right.legend(loc="upper left", fontsize=7)
+    rho, p_value = spearmanr(heads["kl_nats"], heads["asr"])
+    right.set_title(f"Spearman {rho:.2f} (p {p_value:.1g}, {len(heads)} heads)", fontsize=8)
+    first = rates.iloc[0]
+    setting = f"{first['model']}, {first['dataset']}, {first['format']}, {first['decoding']}, {first['judge']}"
+    figure.suptitle(f"{setting}: {ablation_name(first['ablation'])} of one head, {first['n']} answers each", fontsize=9)
+    return figure
 
 
 @styled

@@ -54,6 +54,12 @@ def interventions(
     return pd.concat(parts, ignore_index=True)
 
 
+def every_head(heads: Sequence[Head], ablation: Ablation, beside_none: bool) -> pd.DataFrame:
+    """Each of `heads` alone, for the map of success rates over all heads (paper, fig. 4b), and `none` if wanted."""
+    alone = [_rows(f"map-{ablation.kind}-{head}", "map", [head], ablation) for head in heads]
+    return pd.concat([unablated()] * beside_none + alone, ignore_index=True)
+
+
 def random_heads(heads: Sequence[Head], chosen: set[Head], plan: Plan, draw: int) -> list[Head]:
     """`plan.sizes` heads none of which is in `chosen`; a draw's smaller groups are the beginnings of its larger."""
     others = sorted(set(heads) - chosen)

@@ -146,6 +146,14 @@ def resolve_device(device: str) -> torch.device:
     return torch.device(device)
 
 
+def computes_in_bfloat16(device: torch.device) -> bool:
+    """Whether `device` has instructions for bfloat16, which elsewhere is slower than float32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    able = torch.cpu.get_capabilities()
+    return any(able.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+
+
 def convert_gguf(file: str | Path, folder: str | Path) -> None:
     """Write the model, tokenizer and chat template of a GGUF file to `folder`, dequantised to float32."""
     file = Path(file)

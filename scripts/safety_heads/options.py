@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
@@ -9,6 +10,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from safety_heads import models, prompts, queries, sources
 from safety_heads.heads import KINDS, WITHOUT_EPSILON, Ablation
+from safety_heads.selfcheck import Check
 
 EPSILON = 1e-5  # the paper's
 
@@ -27,15 +29,16 @@ def load_model(args: argparse.Namespace) -> tuple[PreTrainedModel, PreTrainedTok
     return models.load(args.model, args.dtype, args.device)
 
 
-def made_from(args: argparse.Namespace) -> dict:
-    """What a table is made from, for its provenance: every setting, and checksums of model and queries."""
+def made_from(args: argparse.Namespace, check: Check | None = None) -> dict:
+    """What a table is made from, for its provenance: every setting, checksums of model and queries, the self-check."""
     places = {"model", "queries", "subspace", "openings", "interventions"}
     settings = {key: value for key, value in vars(args).items() if key not in places and not key.startswith("output")}
     manifest = Path(args.model) / "model.json"
     known = json.loads(manifest.read_text(encoding="utf-8")) if manifest.is_file() else {}
     checksum = known.get("weights_sha256") or models.weights_checksum(args.model)
     data = {Path(path).name: sources.file_sha256(Path(path)) for path in args.queries}
-    return {**settings, "model_sha256": checksum, "queries_sha256": data}
+    checked = {"self_check": asdict(check)} if check else {}
+    return {**settings, "model_sha256": checksum, "queries_sha256": data, **checked}
 
 
 def add_queries(parser: argparse.ArgumentParser) -> None:

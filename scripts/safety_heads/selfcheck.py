@@ -32,12 +32,12 @@ class Check:
 
 @torch.inference_mode()
 def check_model(model: PreTrainedModel, prompts: Sequence[Sequence[int]]) -> Check:
-    """Compare this project's ways with the stock model's on the first and the last of `prompts`.
+    """Compare this project's ways with the stock model's on the two shortest of `prompts`.
 
     Raises UserError if the model is no subject at all: a prediction is not finite, a later token changes an earlier
     prediction, ablating a head changes nothing, or this project's attention is not the architecture's.
     """
-    name, sample, tolerance = type(model).__name__, [prompts[0], prompts[-1]], TOLERANCE[model.dtype]
+    name, sample, tolerance = type(model).__name__, sorted(prompts, key=len)[:2], TOLERANCE[model.dtype]
     _, base = plain_readout(model, sample)
     if not base.isfinite().all():
         raise UserError(f"{name}: predictions are not finite; choose another dtype (bfloat16 or float32)")

@@ -86,7 +86,7 @@ INTERVENTIONS = _table(
     "model dataset format intervention query_id layer head",
     intervention=_TEXT,
     **_SETTING,
-    level=_TEXT,  # none | query | dataset | ships | random
+    level=_TEXT,  # none | query | dataset | ships | random | map
     size=_INT,
     draw=_INT,
     query_id=_TEXT,

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tiny_models
-from safety_heads import models, sahara, scoring
+from safety_heads import models, sahara, scoring, screening
 from safety_heads.errors import UserError
 from safety_heads.heads import Ablation, Head
 from safety_heads.models import ModelShape
@@ -145,6 +145,22 @@ def test_shards_deal_out_every_head_once_at_like_cost(n_layers, n_heads, data):
     assert [head for shard in shards for head in shard] == every
     costs = [sum(n_layers - head.layer for head in shard) for shard in shards]
     assert max(costs) - min(costs) <= 2 * n_layers  # a head is not divided: the dearest has n_layers blocks to run
+
+
+def test_a_screen_gives_the_best_heads_their_exact_scores(tmp_path):
+    folder = tiny_models.save("llama-mha", tmp_path / "tiny")
+    exact, coarse = (
+        scoring.Scorer(models.load(folder, dtype)[0], tiny_models.prompts((6, 5, 9)))
+        for dtype in ("float32", "bfloat16")
+    )
+    ships, subspace = scoring.score_heads(exact, HEADS, UA, list("abc"))
+    screened = screening.screen_heads(coarse, exact, HEADS, UA, list("abc"))
+    for full, found in zip((ships, subspace), screened, strict=True):
+        assert found[["layer", "head"]].equals(full[["layer", "head"]])
+    best = screening.best_heads(ships, subspace, n=1)
+    differs = ships["kl_nats"].ne(screened[0]["kl_nats"]).groupby([ships["layer"], ships["head"]]).any()
+    assert not differs[[(head.layer, head.head) for head in best]].any()
+    assert differs.sum() >= 12 - 2  # all others are bfloat16's
 
 
 def test_more_shards_than_layers_are_refused():

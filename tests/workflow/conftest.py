@@ -86,6 +86,7 @@ def tiny_config(config: dict) -> dict:
         "generate_queries": 6,
         "group_size": 2,
         "candidates": None,
+        "screen": "none",
         "random_draws": 3,
     }
     return config
