@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 CORES ?= all
 
-.PHONY: run test lint unlock clean constraints
+.PHONY: run test lint benchmark unlock clean constraints
 
 run: .venv/ready
 	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --cores $(CORES)
@@ -16,6 +16,11 @@ test: .venv/ready-test
 lint: .venv/ready-test
 	PATH="$(CURDIR)/$(BIN):$$PATH"; export PATH; \
 	ruff check . && ruff format --check . && snakefmt --check . && snakemake --lint
+
+# After a run: its aligned model and queries are measured. OFFICIAL=DIR adds the paper's own code.
+benchmark: .venv/ready
+	$(BIN)/python benchmarks/head_sweep.py $(if $(OFFICIAL),--official $(OFFICIAL))
+	$(BIN)/python benchmarks/asr_map.py
 
 unlock: .venv/ready
 	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --unlock

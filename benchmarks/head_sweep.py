@@ -193,9 +193,7 @@ def parser() -> argparse.ArgumentParser:
     program.add_argument("--queries", type=Path, default=ROOT / "results/queries/advbench.parquet")
     program.add_argument("--n", type=int, default=16, help="queries (default 16)")
     program.add_argument("--formats", nargs="+", default=["template", "chat"])
-    program.add_argument(
-        "--every", type=int, default=5, help="measure the heads of every n-th layer (default 5; 1: all)"
-    )
+    program.add_argument("--every", type=int, default=5, help="heads of every n-th layer only (default 5; 1: all)")
     program.add_argument("--threads", type=int, default=2)
     program.add_argument("--tools", nargs="+", default=list(TOOLS), choices=TOOLS, metavar="TOOL")
     program.add_argument("--official", type=Path, metavar="DIR", help="a checkout of ydyjya/SafetyHeadAttribution")

@@ -1,4 +1,4 @@
-"""pyvene: a zero intervention on one head's query output per pass, all prompts in a batch (0 in the place of epsilon)."""
+"""pyvene: a zero intervention on one head's query per pass, all prompts in a batch (0 in the place of epsilon)."""
 
 import pyvene
 import torch

@@ -5,6 +5,7 @@ own. Only three things are asked of an architecture: `get_decoder().layers`, a f
 through transformers' attention interface.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -30,8 +31,10 @@ class Trace:
         return {**self.arguments[layer], self.cache_name: cache}
 
 
-def record_blocks(model: PreTrainedModel, ids: Tensor, cache: DynamicCache) -> Trace:
-    """One pass of the decoder over `ids` `[rows, pos]` that keeps every block's input; `cache` grows by it."""
+def record_blocks(
+    model: PreTrainedModel, ids: Tensor, cache: DynamicCache, store: Callable[[Tensor], Tensor] = lambda tensor: tensor
+) -> Trace:
+    """One pass of the decoder over `ids` `[rows, pos]`; every block's input goes to `store`, and `cache` grows."""
     trace = Trace([], [], "past_key_values")
 
     def keep(_block, args: tuple, kwargs: dict) -> None:
@@ -39,7 +42,7 @@ def record_blocks(model: PreTrainedModel, ids: Tensor, cache: DynamicCache) -> T
         hidden = args[0] if args else kwargs.pop("hidden_states")
         trace.cache_name = next((name for name, value in kwargs.items() if value is cache), trace.cache_name)
         kwargs.pop(trace.cache_name, None)
-        trace.inputs.append(hidden)
+        trace.inputs.append(store(hidden))
         trace.arguments.append({name: _row_independent(value, len(ids)) for name, value in kwargs.items()})
 
     hooks = [block.register_forward_pre_hook(keep, with_kwargs=True) for block in model.get_decoder().layers]

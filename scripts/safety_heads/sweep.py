@@ -4,6 +4,7 @@ Many heads of a layer and many prompts share a batch; each (head, prompt) row br
 The result equals a plain forward pass per head up to rounding.
 """
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -14,9 +15,12 @@ from transformers import PreTrainedModel
 
 from safety_heads.attention import ablated
 from safety_heads.blocks import precise, read_out, widened
+from safety_heads.errors import UserError
 from safety_heads.heads import Ablation, Head, Intervention
 from safety_heads.prompts import shared_prefix_length
-from safety_heads.trunk import TOKENS_PER_BATCH, Trunk, prompt_groups
+from safety_heads.trunk import CACHE_GIB, TOKENS_PER_BATCH, Trunk, prompt_groups
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -57,23 +61,37 @@ class Sweep:
         prompts: Sequence[Sequence[int]],
         group: Intervention = (),
         tokens_per_batch: int = TOKENS_PER_BATCH,
+        cache_gib: float = CACHE_GIB,
     ) -> None:
         self.model, self.tokens_per_batch = model, tokens_per_batch
-        self.trunk = Trunk(model, prompts, shared_prefix_length(prompts), group)
+        self.trunk = Trunk(model, prompts, shared_prefix_length(prompts), group, cache_gib=cache_gib)
 
     def run(self, heads: Sequence[Head], ablation: Ablation) -> Iterator[Readout]:
-        """Yield the readouts of `heads`, some heads of one layer at a time, lowest layer first."""
+        """Yield the readouts of `heads`, some heads of one layer at a time, lowest layer first.
+
+        Where memory runs out on a device, batches are halved. Raises UserError if a single head does not fit.
+        """
         n_layers = self.model.config.get_text_config().num_hidden_layers
         longest = max(group.ids.numel() for group in self.trunk.groups)
-        heads_per_batch = max(1, self.tokens_per_batch // longest)
+        waiting, size = sorted(heads), max(1, self.tokens_per_batch // longest)
         work = sum(n_layers - head.layer for head in heads)
         with tqdm(total=work, desc=f"{ablation.kind} sweep", unit="block", mininterval=5) as progress:
-            for layer in sorted({head.layer for head in heads}):
-                in_layer = sorted(head for head in heads if head.layer == layer)
-                for start in range(0, len(in_layer), heads_per_batch):
-                    batch = in_layer[start : start + heads_per_batch]
-                    yield self._ablate(layer, batch, ablation)
-                    progress.update(len(batch) * (n_layers - layer))
+            while waiting:
+                layer = waiting[0].layer
+                batch = [head for head in waiting[:size] if head.layer == layer]
+                try:
+                    readout = self._ablate(layer, batch, ablation)
+                except torch.OutOfMemoryError as error:
+                    if len(batch) == 1:
+                        raise UserError(
+                            "one head does not fit into the device's memory; score fewer queries"
+                        ) from error
+                    size = len(batch) // 2
+                    logger.warning("out of memory: %d heads at a time from here on", size)
+                    continue
+                yield readout
+                waiting = waiting[len(batch) :]
+                progress.update(len(batch) * (n_layers - layer))
 
     @torch.inference_mode()
     def _ablate(self, layer: int, heads: list[Head], ablation: Ablation) -> Readout:

@@ -8,8 +8,10 @@ intervention, and its keys and values serve all queries. Nothing is approximated
 Prompts are padded on the right. Causality makes that harmless (no real token sees a pad), and it keeps positions.
 """
 
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -20,6 +22,7 @@ from safety_heads.blocks import Trace, record_blocks, run_blocks, widened
 from safety_heads.heads import Intervention
 
 TOKENS_PER_BATCH = 4096
+CACHE_GIB = 4.0  # of block inputs kept in memory; more goes to temporary files
 LENGTH_SLACK = 1.15  # prompts share a batch while the longest is at most this much longer than the shortest
 
 
@@ -32,12 +35,32 @@ class PromptGroup:
     lengths: Tensor  # [prompts], real tokens
 
 
-def length_groups(lengths: Sequence[int], slack: float = LENGTH_SLACK) -> list[list[int]]:
-    """Indices of the prompts, grouped so that padding wastes little: longest <= slack x shortest in each group."""
+class Store:
+    """Keeps tensors, `gib` of them in memory and the others in memory-mapped files that end with the store."""
+
+    def __init__(self, gib: float) -> None:
+        self.free, self.folder = gib * 2**30, None
+
+    def keep(self, tensor: Tensor) -> Tensor:
+        """The same values, wherever there is room."""
+        self.free -= tensor.nbytes
+        if self.free >= 0:
+            return tensor
+        if self.folder is None:
+            self.folder = tempfile.TemporaryDirectory(prefix="safety-heads-")
+        name = Path(self.folder.name) / str(len(list(Path(self.folder.name).iterdir())))
+        mapped = torch.from_file(str(name), shared=True, size=tensor.numel(), dtype=tensor.dtype)
+        return mapped.view(tensor.shape).copy_(tensor)
+
+
+def length_groups(lengths: Sequence[int], slack: float = LENGTH_SLACK, most: int = TOKENS_PER_BATCH) -> list[list[int]]:
+    """Indices of the prompts, grouped so that padding wastes little: longest <= slack x shortest in each group, and
+    no group has more than `most` tokens (or one prompt)."""
     order = sorted(range(len(lengths)), key=lambda i: (lengths[i], i))
     groups: list[list[int]] = []
     for i in order:
-        if groups and lengths[i] <= slack * lengths[groups[-1][0]]:
+        fits = groups and lengths[i] <= slack * lengths[groups[-1][0]] and (len(groups[-1]) + 1) * lengths[i] <= most
+        if fits:
             groups[-1].append(i)
         else:
             groups.append([i])
@@ -58,7 +81,8 @@ def prompt_groups(prompts: Sequence[Sequence[int]], n_prefix: int, device: torch
 class Trunk:
     """One pass over `prompts`, whose first `n_prefix` tokens are the same, with `group` ablated in every row.
 
-    `keep_keys` keeps the prompts' keys and values as well, for answers that go on from them.
+    `keep_keys` keeps the prompts' keys and values as well, for answers that go on from them. Of the block inputs
+    `cache_gib` stay in memory.
     """
 
     def __init__(
@@ -68,7 +92,9 @@ class Trunk:
         n_prefix: int,
         group: Intervention = (),
         keep_keys: bool = False,
+        cache_gib: float = CACHE_GIB,
     ) -> None:
+        self.store = Store(cache_gib)
         self.model, self.n_prefix, self.group = model, n_prefix, tuple(group)
         self.groups = prompt_groups(prompts, n_prefix, model.device)
         self.caches: list[DynamicCache] = []  # per group, prefix included; empty unless keep_keys
@@ -77,13 +103,13 @@ class Trunk:
             if n_prefix:
                 ids = torch.tensor([prompts[0][:n_prefix]], device=model.device)
                 with ablated(model, [self.group]):
-                    self.prefix_trace = record_blocks(model, ids, self.prefix_cache)
+                    self.prefix_trace = record_blocks(model, ids, self.prefix_cache, self.store.keep)
             self.traces = [self._record(group.ids, keep_keys) for group in self.groups]
 
     def _record(self, ids: Tensor, keep_keys: bool) -> Trace:
         cache = widened(self.prefix_cache, torch.zeros(len(ids), dtype=torch.long))
         with ablated(self.model, [self.group] * len(ids)):
-            trace = record_blocks(self.model, ids, cache)
+            trace = record_blocks(self.model, ids, cache, self.store.keep)
         if keep_keys:
             self.caches.append(cache)
         return trace
@@ -114,5 +140,6 @@ class Trunk:
         trace = self.traces[place]
         start = trace.inputs[layer]
         with ablated(self.model, interventions):
-            residual = run_blocks(self.model, layer, start[rows.to(start.device)], trace, prefix, read)
+            start = start[rows.to(start.device)]
+            residual = run_blocks(self.model, layer, start, trace, prefix, read)
         return residual, prefix

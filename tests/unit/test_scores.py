@@ -148,19 +148,17 @@ def test_shards_deal_out_every_head_once_at_like_cost(n_layers, n_heads, data):
 
 
 def test_a_screen_gives_the_best_heads_their_exact_scores(tmp_path):
-    folder = tiny_models.save("llama-mha", tmp_path / "tiny")
-    exact, coarse = (
-        scoring.Scorer(models.load(folder, dtype)[0], tiny_models.prompts((6, 5, 9)))
-        for dtype in ("float32", "bfloat16")
-    )
-    ships, subspace = scoring.score_heads(exact, HEADS, UA, list("abc"))
-    screened = screening.screen_heads(coarse, exact, HEADS, UA, list("abc"))
-    for full, found in zip((ships, subspace), screened, strict=True):
-        assert found[["layer", "head"]].equals(full[["layer", "head"]])
-    best = screening.best_heads(ships, subspace, n=1)
-    differs = ships["kl_nats"].ne(screened[0]["kl_nats"]).groupby([ships["layer"], ships["head"]]).any()
-    assert not differs[[(head.layer, head.head) for head in best]].any()
-    assert differs.sum() >= 12 - 2  # all others are bfloat16's
+    folder, prompts = tiny_models.save("llama-mha", tmp_path / "tiny"), tiny_models.prompts((6, 5, 9))
+    coarse, exact = (scoring.Scorer(models.load(folder, dtype)[0], prompts) for dtype in ("bfloat16", "float32"))
+    first, full = (scoring.score_heads(scorer, HEADS, UA, list("abc")) for scorer in (coarse, exact))
+    best = [(head.layer, head.head) for head in screening.best_heads(*first, n=1)]  # a twentieth of 12, by each score
+    assert 1 <= len(best) <= 2
+    for found, rough, true in zip(
+        screening.screen_heads(coarse, exact, HEADS, UA, list("abc")), first, full, strict=True
+    ):
+        again = pd.Series(list(zip(found["layer"], found["head"], strict=True))).isin(best)
+        pd.testing.assert_frame_equal(found[again], true[again])
+        pd.testing.assert_frame_equal(found[~again], rough[~again])
 
 
 def test_more_shards_than_layers_are_refused():

@@ -1,5 +1,8 @@
 """The sweep gives what a plain forward pass per head gives, for every kind of attention."""
 
+import gc
+from pathlib import Path
+
 import pytest
 import torch
 from hypothesis import given
@@ -8,6 +11,7 @@ from hypothesis import strategies as st
 import tiny_models
 from safety_heads import models
 from safety_heads.decoding import left_padded
+from safety_heads.errors import UserError
 from safety_heads.heads import Ablation, Head
 from safety_heads.prompts import shared_prefix_length
 from safety_heads.sweep import Sweep, plain_readout
@@ -60,6 +64,38 @@ def test_results_do_not_depend_on_the_batch(model, tokens_per_batch):
     torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
 
 
+def test_block_inputs_on_disk_change_nothing(model):
+    prompts, ablation = tiny_models.prompts((4, 7, 7), prefix=PREFIX), Ablation("ua", 1e-5)
+    sweep = Sweep(model, prompts, cache_gib=1e-6)  # a kilobyte
+    mapped = list(Path(sweep.trunk.store.folder.name).iterdir())
+    assert len(mapped) >= 3
+    for one, other in zip(Sweep(model, prompts).run(HEADS, ablation), sweep.run(HEADS, ablation), strict=True):
+        assert torch.equal(one.log_probs, other.log_probs)
+    folder = Path(sweep.trunk.store.folder.name)
+    del sweep
+    gc.collect()
+    assert not folder.exists()
+
+
+def test_batches_are_halved_where_memory_runs_out(tmp_path, monkeypatch, caplog):
+    model = models.load(tiny_models.save("llama-gqa", tmp_path / "tiny"))[0]
+    ablate, sizes = Sweep._ablate, []
+
+    def small_memory(self, layer, heads, ablation):
+        sizes.append(len(heads))
+        if len(heads) > fits:
+            raise torch.OutOfMemoryError
+        return ablate(self, layer, heads, ablation)
+
+    monkeypatch.setattr(Sweep, "_ablate", small_memory)
+    fits, prompts = 1, tiny_models.prompts((4, 7))
+    found = [head for readout in Sweep(model, prompts).run(HEADS, Ablation("ua", 1e-5)) for head in readout.heads]
+    assert found == HEADS and sizes[:4] == [4, 2, 1, 1] and "1 heads at a time" in caplog.text
+    fits = 0
+    with pytest.raises(UserError, match="one head does not fit"):
+        list(Sweep(model, prompts).run(HEADS, Ablation("ua", 1e-5)))
+
+
 def test_one_prompt_and_prompts_without_a_shared_prefix(model):
     for prompts in ([[5, 6, 7]], [[5, 6, 7], [9, 6, 7, 8]]):
         [readout] = list(Sweep(model, prompts).run([Head(2, 0)], Ablation("sc", 0.1)))
@@ -78,13 +114,14 @@ def test_padding_on_either_side_gives_the_same_scores(tmp_path):
     torch.testing.assert_close(left, right, rtol=1e-4, atol=1e-5)
 
 
-@given(st.lists(st.integers(1, 60), min_size=1, max_size=40))
-def test_length_groups_cover_all_prompts_and_waste_little(lengths):
-    groups = length_groups(lengths)
+@given(st.lists(st.integers(1, 60), min_size=1, max_size=40), st.integers(1, 500))
+def test_length_groups_cover_all_prompts_and_waste_little(lengths, most):
+    groups = length_groups(lengths, most=most)
     assert sorted(i for group in groups for i in group) == list(range(len(lengths)))
     for group in groups:
         of_group = [lengths[i] for i in group]
         assert max(of_group) <= LENGTH_SLACK * min(of_group)
+        assert len(group) == 1 or len(group) * max(of_group) <= most
 
 
 @given(st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=8), min_size=1, max_size=5))

@@ -52,9 +52,9 @@ def test_every_table_fits_its_schema_and_tells_what_made_it(done):
             assert len(tables.read_table(table, path)) > 0
             stamp = tables.read_provenance(path)
             assert {"schema_version", "code_version", "libraries", "parameters"} <= set(stamp)
-    stamp = tables.read_provenance(next((done.folder / "results").glob("scores/tiny-a/**/ships-1.parquet")))[
-        "parameters"
-    ]
+    path = next((done.folder / "results").glob("scores/tiny-a/**/ships-1.parquet"))
+    stamp = tables.read_provenance(path)["parameters"]
+    assert stamp["self_check"]["sweep_is_exact"] and not stamp["screened"]
     assert stamp["dtype"] == "float32" and stamp["seed"] == 0 and len(stamp["model_sha256"]) == 64
     assert list(stamp["queries_sha256"]) == ["bad.parquet"] or list(stamp["queries_sha256"]) == ["good.parquet"]
 
@@ -175,6 +175,20 @@ def test_a_killed_run_resumes_and_gives_the_same_values(done, tmp_path_factory):
     assert found.keys() == expected.keys()
     for name, frame in expected.items():
         pd.testing.assert_frame_equal(found[name], frame, obj=name)
+
+
+def test_the_map_has_a_rate_for_every_head_however_many_jobs_made_it(done):
+    """tiny-a's heads are dealt to two jobs, tiny-b's to one."""
+    run = done.snakemake("asr_map")
+    assert run.returncode == 0, run.stderr[-6000:]
+    for model in ("tiny-a", "tiny-b"):
+        asr = tables.read_table(tables.ASR, done.folder / f"results/asr_map/{model}/bad/chat/asr-keyword-paper.parquet")
+        assert sorted(asr["level"]) == ["map"] * 12 + ["none"] and set(asr["n"]) == {6}
+        unablated = asr.set_index("intervention").loc["none", "n_complied"]
+        chain = tables.read_table(tables.ASR, done.folder / f"results/tables/{model}/asr.parquet")
+        of_run = chain[(chain["intervention"] == "none") & (chain["decoding"] == "greedy")]
+        assert of_run["n_complied"].tolist() == [unablated]
+        assert (done.folder / f"results/figures/{model}/asr_map-bad-chat-keyword-paper.pdf").is_file()
 
 
 def test_manifests_describe_the_models(done):

@@ -30,6 +30,12 @@ def test_every_target_can_be_planned(tiny, target):
     assert ("write_report_page" in jobs) == (target == "all")
 
 
+def test_the_map_needs_the_first_ablations_scores_and_all_heads(tiny):
+    jobs = tiny.dry_jobs("asr_map", "--forceall")
+    assert jobs["score_ships"] == jobs["list_heads"] == jobs["answer_for_map"] == 2 + 1  # shards
+    assert jobs["draw_asr_map"] == 2 and "score_group" not in jobs
+
+
 def test_the_embedded_run_aligns_two_models(tiny, real_config):
     jobs = tiny.dry_jobs("--forceall", "--configfile", str(real_config), "--replace-workflow-config")
     assert jobs["align_model"] == jobs["measure_alignment"] == 2
