@@ -9,10 +9,8 @@ rule choose_interventions:
     input:
         script="scripts/choose_interventions.py",
         code=code("scripts/choose_interventions.py"),
-        ships=lambda wildcards: score_parts(wildcards, "ships", ablation=RUN["ablations"]),
-        subspace=lambda wildcards: score_parts(
-            wildcards, subspace_names(1, RUN["group_size"]), ablation=RUN["ablations"]
-        ),
+        ships=lambda wildcards: score_parts(wildcards, "ships"),
+        subspace=lambda wildcards: score_parts(wildcards, subspace_names(1, RUN["group_size"])),
     output:
         interventions="<results>/scores/{model}/{dataset}/{format}/interventions.parquet",
         sahara="<results>/scores/{model}/{dataset}/{format}/sahara.parquet",

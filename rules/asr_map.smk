@@ -98,7 +98,7 @@ rule draw_asr_map:
         code=code("scripts/draw_asr_map.py"),
         asr=f"{ASR_MAP}/asr-{{judge}}.parquet",
         heads=map_parts("heads"),
-        ships=lambda wildcards: score_parts(wildcards, "ships", ablation=RUN["ablations"][0]),
+        ships=lambda wildcards: score_parts(wildcards, "ships"),
     output:
         png=report(
             "<results>/figures/{model}/asr_map-{dataset}-{format}-{judge}.png",

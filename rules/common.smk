@@ -35,7 +35,6 @@ wildcard_constraints:
     source="|".join(map(re.escape, config["sources"])),
     format="|".join(map(re.escape, config["formats"])),
     judge="|".join(map(re.escape, RUN["judges"])),
-    ablation="ua|sc|zero|mean",
     side="train|eval",
     shard=r"\d+",
     step=r"[2-9]|[1-9]\d+",
@@ -111,7 +110,7 @@ def shards(model):
 def score_parts(wildcards, names, **values):
     """Parts of score tables, over the model's shards; `values` stand in for wildcards that the rule does not have."""
     known = {**dict(wildcards.items()), **values, "name": names, "shard": shards(wildcards.model)}
-    return collect(f"{SCORES}/{{ablation}}/{{name}}-{{shard}}.parquet", **known)
+    return collect(f"{SCORES}/{{name}}-{{shard}}.parquet", **known)
 
 
 def subspace_names(first, last):
@@ -120,9 +119,9 @@ def subspace_names(first, last):
 
 def all_subspace(wildcards):
     """A model's generalised Ships: all steps on the harmful data sets, the first on the benign ones."""
-    of_run = {"format": RUN["formats"], "ablation": RUN["ablations"]}
-    harmful = score_parts(wildcards, subspace_names(1, RUN["group_size"]), dataset=HARMFUL, **of_run)
-    return harmful + score_parts(wildcards, "subspace-1", dataset=BENIGN, **of_run)
+    names, formats = subspace_names(1, RUN["group_size"]), RUN["formats"]
+    harmful = score_parts(wildcards, names, dataset=HARMFUL, format=formats)
+    return harmful + score_parts(wildcards, "subspace-1", dataset=BENIGN, format=formats)
 
 
 def attacks(pattern):

@@ -44,12 +44,12 @@ rule score_ships:
         queries="<results>/queries/{dataset}.parquet",
         openings="<results>/scores/{model}/openings-{format}.parquet",
     output:
-        ships="<results>/scores/{model}/{dataset}/{format}/{ablation}/ships-{shard}.parquet",
-        subspace="<results>/scores/{model}/{dataset}/{format}/{ablation}/subspace-1-{shard}.parquet",
+        ships="<results>/scores/{model}/{dataset}/{format}/ships-{shard}.parquet",
+        subspace="<results>/scores/{model}/{dataset}/{format}/subspace-1-{shard}.parquet",
     log:
-        "<logs>/score_ships/{model}/{dataset}/{format}/{ablation}/{shard}.log",
+        "<logs>/score_ships/{model}/{dataset}/{format}/{shard}.log",
     benchmark:
-        "<benchmarks>/score_ships/{model}/{dataset}/{format}/{ablation}/{shard}.tsv"
+        "<benchmarks>/score_ships/{model}/{dataset}/{format}/{shard}.tsv"
     priority: 20
     conda:
         "../envs/safety-heads.yaml"
@@ -61,7 +61,8 @@ rule score_ships:
         model=model_options,
         format=format_arguments,
         queries=query_options("score_queries"),
-        epsilon=lambda wildcards: config["ablations"][wildcards.ablation],
+        ablations=RUN["ablations"],
+        epsilons=[config["ablations"][name] for name in RUN["ablations"]],
         rank=RUN["rank"],
         screen=RUN["screen"],
         n_shards=lambda wildcards: len(shards(wildcards.model)),
@@ -70,8 +71,8 @@ rule score_ships:
         exec &> >(tee {log:q})
         python {input.script:q} {params.model:q} {params.format:q} \
             --queries {input.queries:q} {params.queries:q} \
-            --ablation {wildcards.ablation:q} \
-            --epsilon {params.epsilon:q} \
+            --ablation {params.ablations:q} \
+            --epsilon {params.epsilons:q} \
             --screen {params.screen:q} \
             --openings {input.openings:q} \
             --rank {params.rank:q} \
@@ -90,11 +91,11 @@ rule score_group:
         queries="<results>/queries/{dataset}.parquet",
         earlier=lambda wildcards: score_parts(wildcards, subspace_names(1, int(wildcards.step) - 1)),
     output:
-        "<results>/scores/{model}/{dataset}/{format}/{ablation}/subspace-{step}-{shard}.parquet",
+        "<results>/scores/{model}/{dataset}/{format}/subspace-{step}-{shard}.parquet",
     log:
-        "<logs>/score_group/{model}/{dataset}/{format}/{ablation}/{step}-{shard}.log",
+        "<logs>/score_group/{model}/{dataset}/{format}/{step}-{shard}.log",
     benchmark:
-        "<benchmarks>/score_group/{model}/{dataset}/{format}/{ablation}/{step}-{shard}.tsv"
+        "<benchmarks>/score_group/{model}/{dataset}/{format}/{step}-{shard}.tsv"
     priority: 10
     conda:
         "../envs/safety-heads.yaml"
@@ -106,7 +107,8 @@ rule score_group:
         model=model_options,
         format=format_arguments,
         queries=query_options("score_queries"),
-        epsilon=lambda wildcards: config["ablations"][wildcards.ablation],
+        ablations=RUN["ablations"],
+        epsilons=[config["ablations"][name] for name in RUN["ablations"]],
         rank=RUN["rank"],
         candidates=["--candidates", RUN["candidates"]] if RUN["candidates"] else [],
         n_shards=lambda wildcards: len(shards(wildcards.model)),
@@ -115,8 +117,8 @@ rule score_group:
         exec &> >(tee {log:q})
         python {input.script:q} {params.model:q} {params.format:q} \
             --queries {input.queries:q} {params.queries:q} \
-            --ablation {wildcards.ablation:q} \
-            --epsilon {params.epsilon:q} \
+            --ablation {params.ablations:q} \
+            --epsilon {params.epsilons:q} \
             --subspace {input.earlier:q} \
             --rank {params.rank:q} {params.candidates:q} \
             --shard {wildcards.shard:q} \
@@ -129,9 +131,7 @@ rule gather_ships:
     input:
         script="scripts/gather_table.py",
         code=code("scripts/gather_table.py"),
-        parts=lambda wildcards: score_parts(
-            wildcards, "ships", dataset=RUN["queries"], format=RUN["formats"], ablation=RUN["ablations"]
-        ),
+        parts=lambda wildcards: score_parts(wildcards, "ships", dataset=RUN["queries"], format=RUN["formats"]),
     output:
         "<results>/tables/{model}/ships.parquet",
     log:

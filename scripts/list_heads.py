@@ -7,7 +7,7 @@ from safety_heads import interventions, logs, models, options, scoring, tables
 
 def run(args: argparse.Namespace) -> None:
     heads = scoring.shard_of(models.describe(args.model), args.shard, args.shards)
-    frame = interventions.every_head(heads, options.ablation(args), beside_none=args.shard == 1)
+    frame = interventions.every_head(heads, options.ablations(args), beside_none=args.shard == 1)
     key = {"model": args.name, "dataset": args.dataset, "format": args.format}
     tables.write_table(frame.assign(**key), tables.INTERVENTIONS, args.output, shard=args.shard, shards=args.shards)
 
@@ -16,7 +16,7 @@ def parser() -> argparse.ArgumentParser:
     program = argparse.ArgumentParser(description=__doc__)
     options.add_model(program)
     options.add_format(program)
-    options.add_ablation(program)
+    options.add_ablations(program)
     program.add_argument("--dataset", required=True, help="the data set whose queries will be answered")
     program.add_argument("--shard", type=int, default=1, help="which part of the heads, from 1")
     program.add_argument("--shards", type=int, default=1, help="into how many parts the heads are dealt out")

@@ -10,20 +10,25 @@ from safety_heads.errors import UserError
 
 
 def run(args: argparse.Namespace) -> None:
-    queries, ablation = options.read_queries(args), options.ablation(args)
+    queries = options.read_queries(args)
     earlier = tables.read_table(tables.SUBSPACE, args.subspace)
-    group, shape = sahara.group(earlier), models.describe(args.model)
-    heads = sahara.candidates(earlier, scoring.shard_of(shape, args.shard, args.shards), args.candidates)
-    if len(group) >= shape.n_layers * shape.n_heads:
-        raise UserError(f"the group already holds all {len(group)} heads of the model; lower run.group_size")
+    shape = models.describe(args.model)
+    shard = scoring.shard_of(shape, args.shard, args.shards)
     model, tokenizer = options.load_model(args)
     prompts = options.prompt_format(args).encode(tokenizer, queries["text"])
-    logging.info("%s with %s: %s", args.name, ", ".join(map(str, group)), scoring.cost(shape, heads, prompts))
-    scorer = scoring.Scorer(model, prompts, [(head, ablation) for head in group], rank=args.rank)
-    scores = [scorer.subspace(readout) for readout in scorer.readouts(heads, ablation)]
-    key = {"model": args.name, "dataset": queries["dataset"].iloc[0], "format": args.format, "ablation": ablation.kind}
-    empty = pd.DataFrame(columns=["layer", "head", "score_rad", "angles_rad"], dtype=object)  # a shard may hold none
-    rows = pd.concat([*scores] or [empty], ignore_index=True).assign(**key, step=len(group) + 1)
+    parts = []
+    for ablation in options.ablations(args):
+        own = earlier[earlier["ablation"] == ablation.kind]
+        group, heads = sahara.group(own), sahara.candidates(own, shard, args.candidates)
+        if len(group) >= shape.n_layers * shape.n_heads:
+            raise UserError(f"the group already holds all {len(group)} heads of the model; lower run.group_size")
+        logging.info("%s with %s: %s", args.name, ", ".join(map(str, group)), scoring.cost(shape, heads, prompts))
+        scorer = scoring.Scorer(model, prompts, [(head, ablation) for head in group], rank=args.rank)
+        scores = [scorer.subspace(readout) for readout in scorer.readouts(heads, ablation)]
+        parts += [frame.assign(ablation=ablation.kind, step=len(group) + 1) for frame in scores]
+    empty = pd.DataFrame(columns=tables.SUBSPACE.schema.names, dtype=object)  # a shard may hold no candidate
+    key = {"model": args.name, "dataset": queries["dataset"].iloc[0], "format": args.format}
+    rows = pd.concat(parts or [empty], ignore_index=True).assign(**key)
     tables.write_table(rows, tables.SUBSPACE, args.output, **options.made_from(args, scorer.check))
 
 
@@ -32,7 +37,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_model(program)
     options.add_queries(program)
     options.add_format(program)
-    options.add_ablation(program)
+    options.add_ablations(program)
     program.add_argument("--subspace", required=True, nargs="+", metavar="PARQUET", help="all earlier steps' scores")
     program.add_argument("--rank", type=int, default=1, help="r of eq. 11 (default 1, as published)")
     program.add_argument("--candidates", type=int, help="score only the best of step 1 (default: all, as in the paper)")

@@ -3,7 +3,7 @@
 import argparse
 import logging
 
-from transformers import PreTrainedModel
+import pandas as pd
 
 from safety_heads import logs, models, options, scoring, screening, tables
 
@@ -14,7 +14,7 @@ example:
 
 
 def run(args: argparse.Namespace) -> None:
-    queries, ablation = options.read_queries(args), options.ablation(args)
+    queries, ablations = options.read_queries(args), options.ablations(args)
     model, tokenizer = options.load_model(args)
     shape, prompts = models.describe(args.model), options.prompt_format(args).encode(tokenizer, queries["text"])
     heads = scoring.shard_of(shape, args.shard, args.shards)
@@ -23,27 +23,31 @@ def run(args: argparse.Namespace) -> None:
     if not openings:
         logging.info("no refusal openings are given: refusal_logodds_change stays empty (find_refusal_openings.py)")
     scorer = scoring.Scorer(model, prompts, openings=openings, rank=args.rank)
-    ids, coarse = queries["query_id"].tolist(), coarse_model(args, model)
-    if coarse is None:
-        ships, subspace = scoring.score_heads(scorer, heads, ablation, ids)
-    else:
-        coarse_scorer = scoring.Scorer(coarse, prompts, openings=openings, rank=args.rank)
-        ships, subspace = screening.screen_heads(coarse_scorer, scorer, heads, ablation, ids)
-    key = {"model": args.name, "dataset": queries["dataset"].iloc[0], "format": args.format, "ablation": ablation.kind}
+    ids, coarse = queries["query_id"].tolist(), coarse_scorer(args, scorer)
+    parts = []
+    for ablation in ablations:
+        if coarse is None:
+            scores = scoring.score_heads(scorer, heads, ablation, ids)
+        else:
+            scores = screening.screen_heads(coarse, scorer, heads, ablation, ids)
+        parts.append([frame.assign(ablation=ablation.kind) for frame in scores])
+    ships, subspace = (pd.concat(frames, ignore_index=True) for frames in zip(*parts, strict=True))
+    key = {"model": args.name, "dataset": queries["dataset"].iloc[0], "format": args.format}
     how = options.made_from(args, scorer.check) | {"screened": coarse is not None}
     tables.write_table(ships.assign(**key), tables.SHIPS, args.output, **how)
     if args.output_subspace:
         tables.write_table(subspace.assign(**key, step=1), tables.SUBSPACE, args.output_subspace, **how)
 
 
-def coarse_model(args: argparse.Namespace, model: PreTrainedModel) -> PreTrainedModel | None:
-    """The model in bfloat16, if heads are to be screened and it would help."""
-    if args.screen == "none" or model.dtype.itemsize <= 2:
+def coarse_scorer(args: argparse.Namespace, exact: scoring.Scorer) -> scoring.Scorer | None:
+    """A scorer in bfloat16, if heads are to be screened and it would help."""
+    if args.screen == "none" or exact.model.dtype.itemsize <= 2:
         return None
-    if args.screen == "native" and not models.computes_in_bfloat16(model.device):
+    if args.screen == "native" and not models.computes_in_bfloat16(exact.model.device):
         logging.info("this processor has no bfloat16 units: all heads are scored in %s", args.dtype)
         return None
-    return models.load(args.model, "bfloat16", args.device)[0]
+    model, _ = models.load(args.model, "bfloat16", args.device)
+    return scoring.Scorer(model, exact.prompts, openings=exact.openings, rank=args.rank)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -53,7 +57,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_model(program)
     options.add_queries(program)
     options.add_format(program)
-    options.add_ablation(program)
+    options.add_ablations(program)
     program.add_argument("--openings", metavar="PARQUET", help="of find_refusal_openings.py; gives Ships its sign")
     program.add_argument("--rank", type=int, default=1, help="r of eq. 11 (default 1, as published)")
     program.add_argument(

@@ -197,7 +197,7 @@ def fine_tune(model: PreTrainedModel, data: Sequence[Example], recipe: Recipe) -
 
 
 @torch.inference_mode()
-def perplexity(model: PreTrainedModel, data: Sequence[Example], batch_size: int = 16) -> float:
+def perplexity(model: PreTrainedModel, data: Sequence[Example], batch_size: int = 8) -> float:
     """exp of the mean cross-entropy per answer token."""
     losses = [answer_losses(model, data[i : i + batch_size])[0].double() for i in range(0, len(data), batch_size)]
     return torch.cat(losses).mean().exp().item()

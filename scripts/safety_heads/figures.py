@@ -75,6 +75,7 @@ def _heat(axis: Axes, cells: pd.DataFrame, highest: float) -> None:
 def asr_map(asr: pd.DataFrame, interventions: pd.DataFrame, ships: pd.DataFrame) -> Figure:
     """Fig. 4b: the rate of every head ablated alone, its mean Ships, and whether the one tells the other."""
     rates = interventions[["intervention", "layer", "head"]].dropna().merge(asr, on="intervention")
+    ships = ships[ships["ablation"].isin(rates["ablation"])]
     heads = mean_ships(ships)[["layer", "head", "kl_nats"]].merge(rates, on=["layer", "head"], validate="one_to_one")
     heads = heads.astype({"layer": int, "head": int})
     n_layers, n_heads = heads["layer"].max() + 1, heads["head"].max() + 1

@@ -54,9 +54,9 @@ def interventions(
     return pd.concat(parts, ignore_index=True)
 
 
-def every_head(heads: Sequence[Head], ablation: Ablation, beside_none: bool) -> pd.DataFrame:
+def every_head(heads: Sequence[Head], ablations: Sequence[Ablation], beside_none: bool) -> pd.DataFrame:
     """Each of `heads` alone, for the map of success rates over all heads (paper, fig. 4b), and `none` if wanted."""
-    alone = [_rows(f"map-{ablation.kind}-{head}", "map", [head], ablation) for head in heads]
+    alone = [_rows(f"map-{how.kind}-{head}", "map", [head], how) for how in ablations for head in heads]
     return pd.concat([unablated()] * beside_none + alone, ignore_index=True)
 
 

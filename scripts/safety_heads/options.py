@@ -9,6 +9,7 @@ import pandas as pd
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from safety_heads import models, prompts, queries, sources
+from safety_heads.errors import UserError
 from safety_heads.heads import KINDS, WITHOUT_EPSILON, Ablation
 from safety_heads.selfcheck import Check
 
@@ -82,13 +83,17 @@ def named_format(declared: dict) -> prompts.PromptFormat:
     return prompts.prompt_format(**declared)
 
 
-def add_ablation(parser: argparse.ArgumentParser) -> None:
+def add_ablations(parser: argparse.ArgumentParser) -> None:
     """--ablation, --epsilon."""
-    parser.add_argument("--ablation", required=True, choices=KINDS)
-    parser.add_argument("--epsilon", type=float, help=f"default: {EPSILON} (0 for zero and mean)")
+    parser.add_argument("--ablation", required=True, nargs="+", choices=KINDS)
+    parser.add_argument(
+        "--epsilon", type=float, nargs="+", help=f"one per ablation (default: {EPSILON}; 0 for zero and mean)"
+    )
 
 
-def ablation(args: argparse.Namespace) -> Ablation:
-    """The ablation that `add_ablation`'s options name."""
-    default = 0.0 if args.ablation in WITHOUT_EPSILON else EPSILON
-    return Ablation(args.ablation, default if args.epsilon is None else args.epsilon)
+def ablations(args: argparse.Namespace) -> list[Ablation]:
+    """The ablations that `add_ablations`' options name. Raises UserError unless each has its epsilon, or none has."""
+    epsilons = args.epsilon or [0.0 if kind in WITHOUT_EPSILON else EPSILON for kind in args.ablation]
+    if len(epsilons) != len(args.ablation) or len(set(args.ablation)) < len(args.ablation):
+        raise UserError("--epsilon takes one number per --ablation, and each ablation is named once")
+    return [Ablation(kind, epsilon) for kind, epsilon in zip(args.ablation, epsilons, strict=True)]

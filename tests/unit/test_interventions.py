@@ -80,3 +80,13 @@ def test_more_heads_than_the_model_has_left_are_refused():
         interventions.random_heads(small, set(small), interventions.Plan(3, 1, 0), 1)
     with pytest.raises(UserError, match="Sahara's group has 3 heads, 4"):
         chosen(sizes=4)
+
+
+def test_the_map_has_every_head_once_per_ablation_and_none_once():
+    heads, ablations = [Head(0, 0), Head(2, 1)], [Ablation("ua", 1e-5), Ablation("mean", 0.0)]
+    frame = interventions.every_head(heads, ablations, beside_none=True)
+    names = ["none", "map-ua-0-0", "map-ua-2-1", "map-mean-0-0", "map-mean-2-1"]
+    assert frame["intervention"].tolist() == names
+    [[head, ablation]] = interventions.ablated_heads(frame[frame["intervention"] == "map-mean-2-1"], "any query")
+    assert (head, ablation) == (Head(2, 1), Ablation("mean", 0.0))
+    assert "none" not in interventions.every_head(heads, ablations, beside_none=False)["intervention"].tolist()

@@ -25,12 +25,12 @@ def test_linters_find_nothing(command):
 def test_every_target_can_be_planned(tiny, target):
     jobs = tiny.dry_jobs(target, "--forceall")
     n_datasets = 1 if target in ("sahara", "asr") else 2  # benign ones are scored for the heat map only
-    assert jobs["score_ships"] == n_datasets * 2 * (2 + 1)  # x ablations x shards of tiny-a and of tiny-b
+    assert jobs["score_ships"] == n_datasets * (2 + 1)  # x shards of tiny-a and of tiny-b
     assert ("score_group" in jobs) == (target != "ships")
     assert ("write_report_page" in jobs) == (target == "all")
 
 
-def test_the_map_needs_the_first_ablations_scores_and_all_heads(tiny):
+def test_the_map_needs_the_scores_and_all_heads(tiny):
     jobs = tiny.dry_jobs("asr_map", "--forceall")
     assert jobs["score_ships"] == jobs["list_heads"] == jobs["answer_for_map"] == 2 + 1  # shards
     assert jobs["draw_asr_map"] == 2 and "score_group" not in jobs
