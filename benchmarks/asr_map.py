@@ -30,7 +30,7 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     model, tokenizer = models.load(args.model, device="cpu")
     shape = models.describe(args.model)
-    heads = [Head(layer, head) for layer in range(0, shape.n_layers, args.every) for head in range(shape.n_heads)]
+    heads = [Head(layer, head) for layer in range(args.every // 2, shape.n_layers, args.every) for head in range(shape.n_heads)]
     frame = queries.draw(queries.read_query_file(args.queries), "eval", args.n)
     rows = []
     for form in args.formats:
@@ -103,7 +103,7 @@ def parser() -> argparse.ArgumentParser:
     program.add_argument("--n", type=int, default=24, help="queries (default 24)")
     program.add_argument("--formats", nargs="+", default=["chat"])
     program.add_argument("--max-new-tokens", type=int, nargs="+", default=[20, 128])
-    program.add_argument("--every", type=int, default=5, help="heads of every n-th layer only (default 5; 1: all)")
+    program.add_argument("--every", type=int, default=10, help="heads of every n-th layer only (default 10; 1: all)")
     program.add_argument("--sample", type=int, default=6, help="heads that `generate` is timed on (default 6)")
     program.add_argument("--threads", type=int, default=2)
     program.add_argument("--output", type=Path, default=ROOT / "results/benchmarks/asr_map.csv")

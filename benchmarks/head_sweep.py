@@ -1,8 +1,9 @@
 """Time an exact Ships sweep by this project and by its peers: same model, queries, ablation and threads, in one run.
 
 Prints a table and writes it as CSV. CPU seconds are those of the sweep alone, without loading. Every peer pays one full
-pass per head, so by default heads of every fifth layer are measured, by all tools alike. Peers get environments of
-their own, made on the first run. The paper's code has no licence and is not shipped: --official names a checkout.
+pass per head, so by default heads of every tenth layer are measured, from the fifth on, by all tools alike. Peers get
+environments of their own, made on the first run. The paper's code has no licence and is not shipped: --official names
+a checkout.
 """
 
 import argparse
@@ -80,7 +81,7 @@ def main() -> None:
     rows = []
     for name, folder, form, prompts in settings(args):
         shape = models.describe(folder)
-        heads = [(layer, head) for layer in range(0, shape.n_layers, args.every) for head in range(shape.n_heads)]
+        heads = [(layer, head) for layer in range(args.every // 2, shape.n_layers, args.every) for head in range(shape.n_heads)]
         least = flops.sweep_flops(
             shape, [len(p) for p in prompts], shared_prefix_length(prompts), [Head(*place) for place in heads]
         )
@@ -193,7 +194,7 @@ def parser() -> argparse.ArgumentParser:
     program.add_argument("--queries", type=Path, default=ROOT / "results/queries/advbench.parquet")
     program.add_argument("--n", type=int, default=16, help="queries (default 16)")
     program.add_argument("--formats", nargs="+", default=["template", "chat"])
-    program.add_argument("--every", type=int, default=5, help="heads of every n-th layer only (default 5; 1: all)")
+    program.add_argument("--every", type=int, default=10, help="heads of every n-th layer only (default 10; 1: all)")
     program.add_argument("--threads", type=int, default=2)
     program.add_argument("--tools", nargs="+", default=list(TOOLS), choices=TOOLS, metavar="TOOL")
     program.add_argument("--official", type=Path, metavar="DIR", help="a checkout of ydyjya/SafetyHeadAttribution")

@@ -86,7 +86,7 @@ def run_blocks(
         pass
     if read is None:
         return None
-    return _run_at(last, hidden, trace.at(len(below), cache), read, cache)
+    return _run_at(last, hidden, trace.at(len(below), cache), read.to(hidden.device), cache)
 
 
 def _run_at(block: torch.nn.Module, hidden: Tensor, arguments: dict, read: Tensor, cache: DynamicCache) -> Tensor:

@@ -3,6 +3,7 @@
 import gc
 from pathlib import Path
 
+import accelerate
 import pytest
 import torch
 from hypothesis import given
@@ -94,6 +95,23 @@ def test_batches_are_halved_where_memory_runs_out(tmp_path, monkeypatch, caplog)
     fits = 0
     with pytest.raises(UserError, match="one head does not fit"):
         list(Sweep(model, prompts).run(HEADS, Ablation("ua", 1e-5)))
+
+
+def test_a_model_spread_by_accelerate_gives_the_same(tmp_path):
+    """One block is kept on disk and fetched for each call, as blocks of another device would be."""
+    folder = tiny_models.save("llama-gqa", tmp_path / "tiny")
+    spread = models.load(folder)[0]
+    places = {"model.embed_tokens": "cpu", "model.norm": "cpu", "model.rotary_emb": "cpu", "lm_head": "cpu"}
+    places |= {f"model.layers.{layer}": "disk" if layer == 1 else "cpu" for layer in range(3)}
+    accelerate.dispatch_model(spread, places, main_device="cpu", offload_dir=tmp_path / "offloaded")
+    assert spread.model.layers[1].mlp.up_proj.weight.is_meta
+    prompts, ablation = tiny_models.prompts((5, 12, 9), prefix=PREFIX), Ablation("ua", 1e-5)
+    for one, other in zip(
+        Sweep(models.load(folder)[0], prompts).run(HEADS, ablation),
+        Sweep(spread, prompts).run(HEADS, ablation),
+        strict=True,
+    ):
+        torch.testing.assert_close(one.log_probs, other.log_probs, rtol=1e-5, atol=1e-5)
 
 
 def test_one_prompt_and_prompts_without_a_shared_prefix(model):
