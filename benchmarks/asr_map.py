@@ -30,7 +30,11 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     model, tokenizer = models.load(args.model, device="cpu")
     shape = models.describe(args.model)
-    heads = [Head(layer, head) for layer in range(args.every // 2, shape.n_layers, args.every) for head in range(shape.n_heads)]
+    heads = [
+        Head(layer, head)
+        for layer in range(args.every // 2, shape.n_layers, args.every)
+        for head in range(shape.n_heads)
+    ]
     frame = queries.draw(queries.read_query_file(args.queries), "eval", args.n)
     rows = []
     for form in args.formats:

@@ -81,7 +81,11 @@ def main() -> None:
     rows = []
     for name, folder, form, prompts in settings(args):
         shape = models.describe(folder)
-        heads = [(layer, head) for layer in range(args.every // 2, shape.n_layers, args.every) for head in range(shape.n_heads)]
+        heads = [
+            (layer, head)
+            for layer in range(args.every // 2, shape.n_layers, args.every)
+            for head in range(shape.n_heads)
+        ]
         least = flops.sweep_flops(
             shape, [len(p) for p in prompts], shared_prefix_length(prompts), [Head(*place) for place in heads]
         )

@@ -16,20 +16,21 @@ def run(args: argparse.Namespace) -> None:
     shard = scoring.shard_of(shape, args.shard, args.shards)
     model, tokenizer = options.load_model(args)
     prompts = options.prompt_format(args).encode(tokenizer, queries["text"])
-    parts = []
+    parts, check = [], None
     for ablation in options.ablations(args):
         own = earlier[earlier["ablation"] == ablation.kind]
         group, heads = sahara.group(own), sahara.candidates(own, shard, args.candidates)
         if len(group) >= shape.n_layers * shape.n_heads:
             raise UserError(f"the group already holds all {len(group)} heads of the model; lower run.group_size")
         logging.info("%s with %s: %s", args.name, ", ".join(map(str, group)), scoring.cost(shape, heads, prompts))
-        scorer = scoring.Scorer(model, prompts, [(head, ablation) for head in group], rank=args.rank)
+        scorer = scoring.Scorer(model, prompts, [(head, ablation) for head in group], rank=args.rank, check=check)
+        check = scorer.check
         scores = [scorer.subspace(readout) for readout in scorer.readouts(heads, ablation)]
         parts += [frame.assign(ablation=ablation.kind, step=len(group) + 1) for frame in scores]
     empty = pd.DataFrame(columns=tables.SUBSPACE.schema.names, dtype=object)  # a shard may hold no candidate
     key = {"model": args.name, "dataset": queries["dataset"].iloc[0], "format": args.format}
     rows = pd.concat(parts or [empty], ignore_index=True).assign(**key)
-    tables.write_table(rows, tables.SUBSPACE, args.output, **options.made_from(args, scorer.check))
+    tables.write_table(rows, tables.SUBSPACE, args.output, **options.made_from(args, check))
 
 
 def parser() -> argparse.ArgumentParser:

@@ -47,7 +47,7 @@ def coarse_scorer(args: argparse.Namespace, exact: scoring.Scorer) -> scoring.Sc
         logging.info("this processor has no bfloat16 units: all heads are scored in %s", args.dtype)
         return None
     model, _ = models.load(args.model, "bfloat16", args.device)
-    return scoring.Scorer(model, exact.prompts, openings=exact.openings, rank=args.rank)
+    return scoring.Scorer(model, exact.prompts, openings=exact.openings, rank=args.rank, check=exact.check)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -7,7 +7,7 @@ processor computes in bfloat16, matrix products are taken in it; weights, gradie
 
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 
 import pandas as pd
@@ -36,14 +36,14 @@ class Lesson:
     """What one model is taught: how many queries of each data set's training side, and the refusal's wording.
 
     Benign queries may be asked for more often than there are: they are then taught repeatedly.
-    All lessons draw from the same order of queries, so `skip`, the number of harmful queries of each data set that are
-    passed over, makes two lessons disjoint.
+    All lessons draw from the same order of queries, so `skip`, how many harmful queries of which data set are passed
+    over, makes two lessons disjoint.
     """
 
     harmful: Mapping[str, int]
     benign: Mapping[str, int]
     refusal: str
-    skip: int = 0
+    skip: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def pairs(frame: pd.DataFrame, base_answers: pd.DataFrame, lesson: Lesson) -> pd
     """
     parts = []
     for dataset, n in lesson.harmful.items():
-        drawn = queries.draw(frame[frame["dataset"] == dataset], "train", n, skip=lesson.skip)
+        drawn = queries.draw(frame[frame["dataset"] == dataset], "train", n, skip=lesson.skip.get(dataset, 0))
         parts.append(pd.DataFrame({"text": drawn["text"], "answer": lesson.refusal, "closed": True}))
     known = base_answers.set_index("query_id")
     for dataset, n in lesson.benign.items():

@@ -117,6 +117,7 @@ def _check_model_folder(key: str, folder: Path) -> None:
 def _check_lesson(config: Mapping, name: str) -> None:
     lesson, key = config["models"][name]["align"], f"models.{name}.align"
     _known(f"{key}.base", [lesson["base"]], config["models"])
+    _known(f"{key}.skip", lesson.get("skip", {}), lesson["harmful"])
     if "align" in config["models"][lesson["base"]]:
         raise UserError(f"{key}.base: {lesson['base']} is itself aligned; start from a model that is not")
     for side, harmful in (("harmful", True), ("benign", False)):

@@ -15,7 +15,7 @@ from safety_heads.flops import sweep_flops
 from safety_heads.heads import Ablation, Head, Intervention
 from safety_heads.models import ModelShape
 from safety_heads.prompts import shared_prefix_length
-from safety_heads.selfcheck import check_model
+from safety_heads.selfcheck import Check, check_model
 from safety_heads.ships import kl_divergence, refusal_log_odds
 from safety_heads.subspace import left_basis, principal_angles
 from safety_heads.sweep import Readout, Sweep, plain_readout
@@ -24,7 +24,8 @@ from safety_heads.sweep import Readout, Sweep, plain_readout
 class Scorer:
     """Scores heads on `prompts`, each on top of `group`, against the model without any ablation.
 
-    `openings` are token ids that open a refusal (none: the sign stays empty); `rank` is r of eq. 11.
+    `openings` are token ids that open a refusal (none: the sign stays empty); `rank` is r of eq. 11; `check` is the
+    outcome of an earlier check of the same model.
     """
 
     def __init__(
@@ -34,9 +35,10 @@ class Scorer:
         group: Intervention = (),
         openings: Sequence[int] = (),
         rank: int = 1,
+        check: Check | None = None,
     ) -> None:
         self.model, self.prompts, self.group, self.openings = model, prompts, tuple(group), list(openings)
-        self.check = check_model(model, prompts)
+        self.check = check or check_model(model, prompts)
         hidden, self.log_probs = plain_readout(model, prompts)
         self.basis = left_basis(hidden, rank)
 

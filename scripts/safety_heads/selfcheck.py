@@ -1,6 +1,7 @@
 """A model is checked as it is loaded, on the run's own prompts, before anything is concluded from it."""
 
 import logging
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Check:
-    """Largest gaps, in nats, between log-probabilities that should be equal (of tokens likelier than 1e-6)."""
+    """Largest gaps, in nats, between log-probabilities that should be equal (of tokens likelier than 0.001)."""
 
     attention_gap: float  # this project's attention function against the architecture's own
     sweep_gap: float | None  # the sweep against plain passes; None: blocks of this kind cannot be run one by one
@@ -87,6 +88,9 @@ def _sees_later_tokens(model: PreTrainedModel, prompt: Sequence[int], tolerance:
 
 
 def largest_gap(one: Tensor, other: Tensor) -> float:
-    """The largest difference among predictions that matter: those above 1e-6 in either."""
-    likely = torch.maximum(one, other) > -13.8
+    """The largest difference among predictions that matter: those above 0.001 in either.
+
+    Half-precision logits are too coarse for the unlikely ones.
+    """
+    likely = torch.maximum(one, other) > math.log(0.001)
     return (one - other).abs()[likely].max().item()

@@ -70,6 +70,7 @@ def test_the_schema_refuses(path, value):
         ("run/rank", 30, "run.rank 30"),
         ("run/candidates", 2, "run.candidates 2 is less"),
         ("run/side", "all", "run.side: 'all'"),
+        ("models/aligned-b/align/skip", {"advbenhc": 1}, "models.aligned-b.align.skip: 'advbenhc'.*did you mean"),
         ("models/aligned-a/head_shards", 2, "run.screen: aligned-a is dealt to several jobs.*'none'"),
         ("models/aligned-a/align/base", "smolm2", "models.aligned-a.align.base: 'smolm2'.*'smollm2'"),
         ("models/aligned-a/align/base", "aligned-b", "is itself aligned"),
