@@ -4,12 +4,6 @@ in: a model, queries, Ships   out: <results>/asr_map/{model}/{dataset}/{format}/
 The run's first ablation and first decoding are taken; the heads are dealt to as many jobs as the model has shards.
 """
 
-ASR_MAP = "<results>/asr_map/{model}/{dataset}/{format}"
-
-
-def map_parts(name):
-    return lambda wildcards: collect(f"{ASR_MAP}/{name}-{{shard}}.parquet", shard=shards(wildcards.model), **wildcards)
-
 
 rule list_heads:
     input:

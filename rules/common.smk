@@ -27,6 +27,7 @@ ALIGNED = selection.aligned_models(config)
 HALF = max(1, (workflow.resource_settings.cores or 1) // 2)  # two heavy jobs side by side use all cores best
 GPU = int(shutil.which("nvidia-smi") is not None)  # of this machine; profiles/slurm asks for the cluster's
 SCORES = "<results>/scores/{model}/{dataset}/{format}"
+ASR_MAP = "<results>/asr_map/{model}/{dataset}/{format}"
 
 
 wildcard_constraints:
@@ -113,6 +114,10 @@ def score_parts(wildcards, names, **values):
     return collect(f"{SCORES}/{{name}}-{{shard}}.parquet", **known)
 
 
+def map_parts(name):
+    return lambda wildcards: collect(f"{ASR_MAP}/{name}-{{shard}}.parquet", shard=shards(wildcards.model), **wildcards)
+
+
 def subspace_names(first, last):
     return [f"subspace-{step}" for step in range(first, last + 1)]
 
@@ -141,9 +146,3 @@ def all_figures():
     shared = ["overlap_models"] * (len(RUN["models"]) > 1) + ["overlap_ablations"] * (len(RUN["ablations"]) > 1)
     shared += attacks("score_distribution-{dataset}-{format}")
     return [*(path for one in figures for path in one), *collect("<results>/figures/{name}.png", name=shared)]
-
-
-def headline():
-    """The summary's setting: the first of everything that the run selects."""
-    first = {"dataset": HARMFUL[0], "format": RUN["formats"][0], "ablation": RUN["ablations"][0]}
-    return selection.command_line({**first, "decoding": RUN["decodings"][0], "judge": RUN["judges"][0]})

@@ -189,7 +189,7 @@ rule write_summary:
     conda:
         "../envs/safety-heads.yaml"
     params:
-        headline=headline(),
+        headline=selection.command_line(selection.headline(config)),
     shell:
         r"""
         python {input.script:q} \

@@ -102,3 +102,10 @@ def command_line(options: Mapping) -> list[str]:
     """`{"seed": 0, "dtype": None}` -> `["--seed", "0"]`: options that are None are left out."""
     pairs = [(f"--{key.replace('_', '-')}", str(value)) for key, value in options.items() if value is not None]
     return [word for pair in pairs for word in pair]
+
+
+def headline(config: Mapping) -> dict:
+    """The summary's setting: the first of everything that the run selects."""
+    run = config["run"]
+    first = {name: run[f"{name}s"][0] for name in ("format", "ablation", "decoding", "judge")}
+    return {"dataset": harmful_queries(config)[0], **first}
