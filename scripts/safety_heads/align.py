@@ -1,8 +1,7 @@
 """Teach a model to refuse: a few minutes of fine-tuning that make a safety-aligned model from one that refuses nothing.
 
 Harmful queries are answered by a refusal, benign ones by the base model's own answer, so that nothing but refusal is
-learnt. AdamW, one linear warm-up and decay. The loss is the mean cross-entropy of the answer's tokens. Where the
-processor computes in bfloat16, matrix products are taken in it; weights, gradients and the optimiser stay in float32.
+learnt. AdamW, one linear warm-up and decay. The loss is the mean cross-entropy of the answer's tokens.
 """
 
 import random
@@ -48,13 +47,17 @@ class Lesson:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train; `learning_rate` is the peak. Embeddings and the blocks below `first_layer` stay as they are."""
+    """How to train; `learning_rate` is the peak. Embeddings and the blocks below `first_layer` stay as they are.
+
+    `precision` of matrix products: float32, or native for bfloat16 where the processor computes in it.
+    """
 
     learning_rate: float
     batch_size: int
     epochs: int
     seed: int
     first_layer: int = 0
+    precision: str = "float32"
 
 
 def pairs(frame: pd.DataFrame, base_answers: pd.DataFrame, lesson: Lesson) -> pd.DataFrame:
@@ -180,7 +183,8 @@ def fine_tune(model: PreTrainedModel, data: Sequence[Example], recipe: Recipe) -
         optimiser, num_warmup_steps=max(1, steps // 10), num_training_steps=steps
     )
     losses = []
-    mixed = torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=computes_in_bfloat16(model.device))
+    in_bfloat16 = recipe.precision == "native" and computes_in_bfloat16(model.device)
+    mixed = torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=in_bfloat16)
     model.train()
     for batch in (progress := tqdm(batches(data, recipe), total=steps, desc="align", unit="step", mininterval=5)):
         with mixed:  # anew in each step, for it keeps the weights' copies until it ends

@@ -15,6 +15,7 @@ def real(tmp_path_factory) -> Project:
     project = checkout(tmp_path_factory.mktemp("real"))
     config = project.config()
     config["models"]["aligned-a"]["align"] |= {"harmful": {"advbench": 64}, "benign": {"rho-plain": 64}, "seed": 0}
+    config["alignment"]["recipe"] |= {"precision": "float32"}  # the same lesson on every processor
     config["alignment"]["exam"] |= {"queries": ["advbench", "rho-plain"], "watched": [], "n": 24}
     config["run"] |= {
         "models": ["aligned-a"],
@@ -24,6 +25,7 @@ def real(tmp_path_factory) -> Project:
         "score_queries": 4,
         "generate_queries": 48,
         "group_size": 1,
+        "screen": "none",
     }
     project.write_config(config)
     run = project.snakemake(timeout=1200)
