@@ -44,8 +44,7 @@ def main() -> None:
                 head: [Request(i, p, ((head, UA),)) for i, p in zip(frame["query_id"], prompts, strict=True)]
                 for head in heads
             }
-            rows += compare(model, tokenizer, requests, length, args.sample)
-            rows[-1].update(format=form), rows[-2].update(format=form)
+            rows += [{**row, "format": form} for row in compare(model, tokenizer, requests, length, args.sample)]
             print(pd.DataFrame(rows[-2:]).to_string(index=False), flush=True)
     args.output.parent.mkdir(parents=True, exist_ok=True)
     table = pd.DataFrame(rows).assign(model=args.model.name, n_queries=args.n, n_heads=len(heads))

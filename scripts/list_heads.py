@@ -18,8 +18,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_format(program)
     options.add_ablations(program)
     program.add_argument("--dataset", required=True, help="the data set whose queries will be answered")
-    program.add_argument("--shard", type=int, default=1, help="which part of the heads, from 1")
-    program.add_argument("--shards", type=int, default=1, help="into how many parts the heads are dealt out")
+    options.add_shards(program)
     program.add_argument("--output", required=True, metavar="PARQUET", help="the interventions table")
     return program
 

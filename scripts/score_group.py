@@ -14,14 +14,17 @@ def run(args: argparse.Namespace) -> None:
     earlier = tables.read_table(tables.SUBSPACE, args.subspace)
     shape = models.describe(args.model)
     shard = scoring.shard_of(shape, args.shard, args.shards)
+    plans = []
+    for ablation in options.ablations(args):
+        own = earlier[earlier["ablation"] == ablation.kind]
+        group = sahara.group(own)
+        if len(group) >= shape.n_layers * shape.n_heads:
+            raise UserError(f"the group already holds all {len(group)} heads of the model; lower run.group_size")
+        plans.append((ablation, group, sahara.candidates(own, shard, args.candidates)))
     model, tokenizer = options.load_model(args)
     prompts = options.prompt_format(args).encode(tokenizer, queries["text"])
     parts, check = [], None
-    for ablation in options.ablations(args):
-        own = earlier[earlier["ablation"] == ablation.kind]
-        group, heads = sahara.group(own), sahara.candidates(own, shard, args.candidates)
-        if len(group) >= shape.n_layers * shape.n_heads:
-            raise UserError(f"the group already holds all {len(group)} heads of the model; lower run.group_size")
+    for ablation, group, heads in plans:
         logging.info("%s with %s: %s", args.name, ", ".join(map(str, group)), scoring.cost(shape, heads, prompts))
         scorer = scoring.Scorer(model, prompts, [(head, ablation) for head in group], rank=args.rank, check=check)
         check = scorer.check
@@ -42,8 +45,7 @@ def parser() -> argparse.ArgumentParser:
     program.add_argument("--subspace", required=True, nargs="+", metavar="PARQUET", help="all earlier steps' scores")
     program.add_argument("--rank", type=int, default=1, help="r of eq. 11 (default 1, as published)")
     program.add_argument("--candidates", type=int, help="score only the best of step 1 (default: all, as in the paper)")
-    program.add_argument("--shard", type=int, default=1, help="which part of the layers, from 1")
-    program.add_argument("--shards", type=int, default=1, help="into how many parts the layers are dealt out")
+    options.add_shards(program)
     program.add_argument("--output", required=True, metavar="PARQUET", help="the next step's scores")
     return program
 

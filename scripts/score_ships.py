@@ -67,8 +67,7 @@ def parser() -> argparse.ArgumentParser:
         help="bfloat16: all heads in bfloat16 first, and the best tenth again in --dtype; native: if the processor "
         "computes in bfloat16",
     )
-    program.add_argument("--shard", type=int, default=1, help="which part of the layers, from 1")
-    program.add_argument("--shards", type=int, default=1, help="into how many parts the layers are dealt out")
+    options.add_shards(program)
     program.add_argument("--output", required=True, metavar="PARQUET", help="the ships table")
     program.add_argument("--output-subspace", metavar="PARQUET", help="generalised Ships, step 1 of Sahara")
     return program

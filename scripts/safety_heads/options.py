@@ -97,3 +97,9 @@ def ablations(args: argparse.Namespace) -> list[Ablation]:
     if len(epsilons) != len(args.ablation) or len(set(args.ablation)) < len(args.ablation):
         raise UserError("--epsilon takes one number per --ablation, and each ablation is named once")
     return [Ablation(kind, epsilon) for kind, epsilon in zip(args.ablation, epsilons, strict=True)]
+
+
+def add_shards(parser: argparse.ArgumentParser) -> None:
+    """--shard, --shards."""
+    parser.add_argument("--shard", type=int, default=1, help="which part of the heads, from 1")
+    parser.add_argument("--shards", type=int, default=1, help="into how many parts the heads are dealt out")

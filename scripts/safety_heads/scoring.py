@@ -4,6 +4,7 @@ Before a sweep is trusted it is compared with plain forward passes on the run's 
 """
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -64,10 +65,15 @@ class Scorer:
         scores = {"score_rad": angles.sum(-1).tolist(), "angles_rad": angles.tolist()}
         return pd.DataFrame({**_by_head(readout.heads, 1), **scores})
 
+    @cached_property
+    def sweep(self) -> Sweep:
+        """One pass over the prompts, which serves all ablations."""
+        return Sweep(self.model, self.prompts, self.group)
+
     def readouts(self, heads: Sequence[Head], ablation: Ablation) -> Iterator[Readout]:
         """The model's last position with each of `heads` ablated beside the group."""
         if self.check.sweep_is_exact:
-            yield from Sweep(self.model, self.prompts, self.group).run(heads, ablation)
+            yield from self.sweep.run(heads, ablation)
             return
         for head in heads:
             hidden, log_probs = plain_readout(self.model, self.prompts, (*self.group, (head, ablation)))
