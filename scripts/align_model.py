@@ -6,16 +6,16 @@ import logging
 
 import pandas as pd
 
-from safety_heads import align, logs, models, options, tables
+from safety_heads import align, lessons, logs, models, options, tables
 
 
 def run(args: argparse.Namespace) -> None:
     model, tokenizer = models.load(args.base, "float32", args.device)
-    recipe, lesson = align.Recipe(**args.recipe), align.Lesson(**args.lesson)
+    recipe, lesson = align.Recipe(**args.recipe), lessons.Lesson(**args.lesson)
     queries = tables.read_table(tables.QUERIES, args.queries)
     answers = tables.read_table(tables.GENERATIONS, args.answers)
-    pairs = align.pairs(queries, answers, lesson)
-    data = align.lesson_examples(tokenizer, [options.named_format(f) for f in args.formats], pairs)
+    pairs = lessons.pairs(queries, answers, lesson)
+    data = lessons.lesson_examples(tokenizer, [options.named_format(f) for f in args.formats], pairs)
     n_tokens = sum(len(example.prompt) + len(example.answer) for example in data)
     logging.info("%d examples, %d tokens, %d epoch(s)", len(data), n_tokens, recipe.epochs)
     losses = align.fine_tune(model, data, recipe)

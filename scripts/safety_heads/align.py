@@ -1,48 +1,26 @@
 """Teach a model to refuse: a few minutes of fine-tuning that make a safety-aligned model from one that refuses nothing.
 
-Harmful queries are answered by a refusal, benign ones by the base model's own answer, so that nothing but refusal is
-learnt. AdamW, one linear warm-up and decay. The loss is the mean cross-entropy of the answer's tokens.
+AdamW, one linear warm-up and decay. The loss is the mean cross-entropy of the answer's tokens.
 """
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from itertools import chain
 
-import pandas as pd
 import torch
 from torch import Tensor
 from torch.nn import functional
 from tqdm import tqdm
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, get_linear_schedule_with_warmup
+from transformers import PreTrainedModel, get_linear_schedule_with_warmup
 
-from safety_heads import queries
 from safety_heads.errors import UserError
+from safety_heads.lessons import Example
 from safety_heads.models import computes_in_bfloat16
-from safety_heads.prompts import PromptFormat, shared_prefix_length
+from safety_heads.prompts import shared_prefix_length
 
-
-@dataclass(frozen=True)
-class Example:
-    """A prompt and the answer that is to follow it, end token included."""
-
-    prompt: list[int]
-    answer: list[int]
-
-
-@dataclass(frozen=True)
-class Lesson:
-    """What one model is taught: how many queries of each data set's training side, and the refusal's wording.
-
-    Benign queries may be asked for more often than there are: they are then taught repeatedly.
-    All lessons draw from the same order of queries, so `skip`, how many harmful queries of which data set are passed
-    over, makes two lessons disjoint.
-    """
-
-    harmful: Mapping[str, int]
-    benign: Mapping[str, int]
-    refusal: str
-    skip: Mapping[str, int] = field(default_factory=dict)
+KNOWN_PER_BATCH = 16
 
 
 @dataclass(frozen=True)
@@ -60,59 +38,6 @@ class Recipe:
     precision: str = "float32"
 
 
-def pairs(frame: pd.DataFrame, base_answers: pd.DataFrame, lesson: Lesson) -> pd.DataFrame:
-    """The lesson's queries and answers: columns text, answer, closed (False: the answer was cut off).
-
-    `frame` is a queries table, `base_answers` the generations table with the base model's answers to benign queries.
-    Raises UserError if a data set has too few training queries, or a benign query has no answer.
-    """
-    parts = []
-    for dataset, n in lesson.harmful.items():
-        drawn = queries.draw(frame[frame["dataset"] == dataset], "train", n, skip=lesson.skip.get(dataset, 0))
-        parts.append(pd.DataFrame({"text": drawn["text"], "answer": lesson.refusal, "closed": True}))
-    known = base_answers.set_index("query_id")
-    for dataset, n in lesson.benign.items():
-        drawn = _repeated(queries.draw(frame[frame["dataset"] == dataset], "train"), n)
-        if missing := set(drawn["query_id"]) - set(known.index):
-            raise UserError(f"the base model's answer to {min(missing)} is missing; delete the answers and run again")
-        own = known.loc[drawn["query_id"]]
-        closed = (own["stop_reason"] == "end").to_numpy()
-        parts.append(pd.DataFrame({"text": drawn["text"], "answer": own["response"].to_numpy(), "closed": closed}))
-    return pd.concat(parts, ignore_index=True)
-
-
-def _repeated(frame: pd.DataFrame, n: int) -> pd.DataFrame:
-    """`n` rows: all as often as they fit into n, and a draw for the rest."""
-    times, rest = divmod(n, len(frame))
-    parts = [frame] * times + ([queries.sample(frame, rest, seed=0)] if rest else [])
-    return pd.concat(parts, ignore_index=True)
-
-
-def lesson_examples(
-    tokenizer: PreTrainedTokenizerBase, formats: Sequence[PromptFormat], lesson: pd.DataFrame
-) -> list[Example]:
-    """One example per pair; several formats take turns, so that each sees as many harmful and benign queries."""
-    data = []
-    for place, form in enumerate(formats):
-        own = lesson.iloc[place :: len(formats)]
-        data += examples(tokenizer, form, own["text"].tolist(), own["answer"].tolist(), own["closed"].tolist())
-    return data
-
-
-def examples(
-    tokenizer: PreTrainedTokenizerBase,
-    form: PromptFormat,
-    texts: Sequence[str],
-    answers: Sequence[str],
-    closed: Sequence[bool],
-) -> list[Example]:
-    """One example per query. Only a closed answer ends with the end token, lest cut-off answers teach to break off."""
-    prompts = form.encode(tokenizer, texts)
-    targets = tokenizer(list(answers), add_special_tokens=False).input_ids
-    ends = [[tokenizer.eos_token_id] if whole else [] for whole in closed]
-    return [Example(prompt, target + end) for prompt, target, end in zip(prompts, targets, ends, strict=True)]
-
-
 def batches(data: Sequence[Example], recipe: Recipe) -> Iterator[list[Example]]:
     """All examples once per epoch, in random batches."""
     rng = random.Random(recipe.seed)
@@ -121,13 +46,12 @@ def batches(data: Sequence[Example], recipe: Recipe) -> Iterator[list[Example]]:
         yield from (shuffled[i : i + recipe.batch_size] for i in range(0, len(shuffled), recipe.batch_size))
 
 
-def packed(batch: Sequence[Example]) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+def packed(batch: Sequence[Example], n_prefix: int) -> tuple[dict[str, Tensor], Tensor, Tensor]:
     """The batch as one row: inputs `[1, pos]`, the answer tokens' positions `[tokens]` and the example of each.
 
-    All examples stand behind the prompts' shared prefix, and each sees that prefix and itself only. So nothing is
-    padded and the prefix is run once.
+    All examples stand behind the first `n_prefix` tokens, which their prompts share, and each sees these and itself
+    only. So nothing is padded and the prefix is run once.
     """
-    n_prefix = shared_prefix_length([example.prompt for example in batch])
     parts = [batch[0].prompt[:n_prefix], *(example.prompt[n_prefix:] + example.answer for example in batch)]
     lengths = torch.tensor([len(part) for part in parts])
     owner = torch.arange(len(parts)).repeat_interleave(lengths)  # 0 = the prefix
@@ -144,18 +68,66 @@ def packed(batch: Sequence[Example]) -> tuple[dict[str, Tensor], Tensor, Tensor]
     return row, torch.cat(answers), owners
 
 
-def answer_losses(model: PreTrainedModel, batch: Sequence[Example]) -> tuple[Tensor, Tensor]:
+class Known:
+    """What the first `n_frozen` blocks make of `data`, computed once, since no training changes it."""
+
+    def __init__(self, model: PreTrainedModel, n_frozen: int, data: Sequence[Example]) -> None:
+        blocks = model.get_decoder().layers
+        self.frozen, self.n_prefix = blocks[:n_frozen], shared_prefix_length([example.prompt for example in data])
+        self.prefix, self.own = None, {}  # states [pos, d_model] of the shared prefix, and of each example behind it
+        distinct = sorted(dict.fromkeys(data), key=lambda example: len(example.prompt))
+        outputs: list[Tensor] = []
+        hook = self.frozen[-1].register_forward_hook(lambda _block, _inputs, output: outputs.append(output[0]))
+        with torch.no_grad(), _skipped(blocks[n_frozen:]):
+            for start in range(0, len(distinct), KNOWN_PER_BATCH):
+                batch = distinct[start : start + KNOWN_PER_BATCH]
+                model.get_decoder()(**_on_device(packed(batch, self.n_prefix)[0], model), use_cache=False)
+                lengths = [len(example.prompt) - self.n_prefix + len(example.answer) for example in batch]
+                self.prefix, *own = outputs.pop().split([self.n_prefix, *lengths])
+                self.own |= zip(batch, own, strict=True)
+        hook.remove()
+
+    @contextmanager
+    def standing_in(self, batch: Sequence[Example]) -> Iterator[None]:
+        """Within the block, the frozen blocks are not run for `batch`; what they would give is there already."""
+        states = torch.cat([self.prefix, *(self.own[example] for example in batch)])[None]
+        with _skipped(self.frozen):
+            self.frozen[-1].forward = lambda *_args, **_kwargs: states
+            yield
+
+
+@contextmanager
+def _skipped(blocks: Sequence[torch.nn.Module]) -> Iterator[None]:
+    """Within the block, `blocks` hand on what they are given."""
+    for block in blocks:
+        block.forward = lambda hidden_states, *_args, **_kwargs: hidden_states
+    try:
+        yield
+    finally:
+        for block in blocks:
+            del block.forward
+
+
+def _on_device(row: dict[str, Tensor], model: PreTrainedModel) -> dict[str, Tensor]:
+    return {name: value.to(model.device) for name, value in row.items()}
+
+
+def answer_losses(
+    model: PreTrainedModel, batch: Sequence[Example], known: Known | None = None
+) -> tuple[Tensor, Tensor]:
     """Cross-entropy in nats of every answer token in the batch, `[tokens]`, and the example each belongs to.
 
     Raises UserError if an example is longer than the model's attention window.
     """
-    row, places, owners = packed(batch)
+    n_prefix = known.n_prefix if known else shared_prefix_length([example.prompt for example in batch])
+    row, places, owners = packed(batch, n_prefix)
     longest = int(row["position_ids"].max()) + 1
     window = getattr(model.config.get_text_config(), "sliding_window", None)
     if window is not None and longest > window:
         raise UserError(f"an example has {longest} tokens, the model's attention window {window}; align another model")
-    row = {name: value.to(model.device) for name, value in row.items()}
-    hidden = model.get_decoder()(**row, use_cache=False).last_hidden_state[0]
+    row = _on_device(row, model)
+    with known.standing_in(batch) if known else nullcontext():
+        hidden = model.get_decoder()(**row, use_cache=False).last_hidden_state[0]
     logits = model.get_output_embeddings()(hidden[places - 1]).float()  # only what predicts an answer is unembedded
     return functional.cross_entropy(logits, row["input_ids"][0, places], reduction="none"), owners
 
@@ -185,10 +157,12 @@ def fine_tune(model: PreTrainedModel, data: Sequence[Example], recipe: Recipe) -
     losses = []
     in_bfloat16 = recipe.precision == "native" and computes_in_bfloat16(model.device)
     mixed = torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=in_bfloat16)
+    with mixed:
+        known = Known(model, recipe.first_layer, data) if recipe.first_layer else None
     model.train()
     for batch in (progress := tqdm(batches(data, recipe), total=steps, desc="align", unit="step", mininterval=5)):
         with mixed:  # anew in each step, for it keeps the weights' copies until it ends
-            loss = answer_losses(model, batch)[0].mean()
+            loss = answer_losses(model, batch, known)[0].mean()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimiser.step()

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 import pandas as pd
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from safety_heads import align, queries
+from safety_heads import align, lessons, queries
 from safety_heads.decoding import Decoding, Request
 from safety_heads.errors import UserError
 from safety_heads.generation import generate
@@ -83,7 +83,7 @@ def _perplexities(
     both = held_out.merge(answers[["query_id", "response"]], on="query_id")
     found = {}
     for when, (model, tokenizer) in subjects.items():
-        data = align.examples(tokenizer, form, both["text"].tolist(), both["response"].tolist(), [False] * len(both))
+        data = lessons.examples(tokenizer, form, both["text"].tolist(), both["response"].tolist(), [False] * len(both))
         found[f"perplexity_{when}"] = align.perplexity(model, data)
     return found
 

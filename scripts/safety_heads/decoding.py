@@ -121,9 +121,12 @@ def go_on(model: PreTrainedModel, rows: Rows, ends: set[int]) -> None:
 
 def _add_tokens(answers: Sequence[Answer], logits: Tensor, ends: set[int]) -> list[int]:
     """Give each answer its next token by `logits` `[rows, d_vocab]`; the places of those that go on."""
-    uniform = torch.tensor([answer.uniform[len(answer.tokens)] for answer in answers], device=logits.device)
-    of_decoding = {answer.decoding: pick(logits, uniform, answer.decoding).tolist() for answer in answers}
-    chosen = [of_decoding[answer.decoding][row] for row, answer in enumerate(answers)]
+    chosen = [0] * len(answers)
+    for decoding in {answer.decoding for answer in answers}:  # each sees its own rows only: logits are wide
+        rows = [row for row, answer in enumerate(answers) if answer.decoding == decoding]
+        uniform = torch.tensor([answers[row].uniform[len(answers[row].tokens)] for row in rows], device=logits.device)
+        for row, token in zip(rows, pick(logits[rows], uniform, decoding).tolist(), strict=True):
+            chosen[row] = token
     return [row for row, answer in enumerate(answers) if answer.add(chosen[row], ends)]
 
 

@@ -25,7 +25,8 @@ from safety_heads.figure_style import (
     select,
     styled,
 )
-from safety_heads.statistics import mean_ships, overlaps
+from safety_heads.ranking import mean_ships
+from safety_heads.statistics import overlaps
 
 LABELLED = 3  # heads named in each panel of the sign figure
 

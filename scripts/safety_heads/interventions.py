@@ -9,7 +9,7 @@ import pandas as pd
 
 from safety_heads.errors import UserError
 from safety_heads.heads import AblatedHead, Ablation, Head
-from safety_heads.statistics import mean_ships, top_heads
+from safety_heads.ranking import mean_ships, top_heads
 from safety_heads.tables import INTERVENTIONS
 
 

@@ -16,6 +16,7 @@ from statsmodels.stats.proportion import proportion_confint
 
 from safety_heads.errors import UserError
 from safety_heads.judges.contract import VERDICTS
+from safety_heads.ranking import top_heads
 from safety_heads.tables import ASR, INTERVENTIONS
 
 SETTING = ["model", "dataset", "format", "decoding", "judge"]
@@ -123,18 +124,6 @@ def chance_overlap(n_heads: int, k: int) -> tuple[float, int, int]:
         raise UserError(f"the overlap of the top {k} among {n_heads} heads is asked; choose 1 to {n_heads}")
     shared = hypergeom(n_heads, k, k)
     return float(shared.mean()), int(shared.ppf(0.025)), int(shared.ppf(0.975))
-
-
-def top_heads(scores: pd.DataFrame, column: str, k: int) -> set[tuple[int, int]]:
-    """The k heads (layer, head) with the highest `column`; ties go to the lower layer, then head."""
-    ranked = scores.sort_values([column, "layer", "head"], ascending=[False, True, True])
-    return set(zip(ranked["layer"].head(k), ranked["head"].head(k), strict=True))
-
-
-def mean_ships(ships: pd.DataFrame) -> pd.DataFrame:
-    """Ships and its sign per head, averaged over queries (paper, eq. 9)."""
-    keys = ["model", "dataset", "format", "ablation", "layer", "head"]
-    return ships.groupby(keys, sort=False, as_index=False)[["kl_nats", "refusal_logodds_change"]].mean()
 
 
 def overlaps(subspace: pd.DataFrame, across: str, k: int) -> pd.DataFrame:

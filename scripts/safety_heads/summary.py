@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import pandas as pd
 
 from safety_heads.errors import UserError
-from safety_heads.statistics import mean_ships, overlaps, paired_differences
+from safety_heads.ranking import mean_ships
+from safety_heads.statistics import overlaps, paired_differences
 from safety_heads.table3 import markdown_table, rate
 
 MANIFEST_KEYS = {"name", "n_layers", "n_heads", "d_model", "d_head", "n_parameters"}

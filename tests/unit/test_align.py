@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import tiny_models
-from safety_heads import align, alignment_card, models, queries
+from safety_heads import align, alignment_card, lessons, models, queries
 from safety_heads.errors import UserError
 from safety_heads.prompts import prompt_format
 
@@ -26,43 +26,52 @@ ANSWERS = pd.DataFrame({"query_id": FRAME["query_id"], "response": "gladly", "st
 
 
 def lesson(**changes):
-    return align.Lesson(**{"harmful": {"bad": 8}, "benign": {"good": 8}, "refusal": REFUSAL, **changes})
+    return lessons.Lesson(**{"harmful": {"bad": 8}, "benign": {"good": 8}, "refusal": REFUSAL, **changes})
 
 
 def test_a_lesson_teaches_refusals_and_the_bases_own_answers():
-    pairs = align.pairs(FRAME, ANSWERS, lesson())
+    pairs = lessons.pairs(FRAME, ANSWERS, lesson())
     assert pairs["answer"].tolist() == [REFUSAL] * 8 + ["gladly"] * 8
     assert pairs["closed"][:8].all()
     assert set(pairs["closed"][8:]) == {True, False}
 
 
 def test_training_queries_are_never_on_the_evaluation_side():
-    pairs = align.pairs(FRAME, ANSWERS, lesson())
+    pairs = lessons.pairs(FRAME, ANSWERS, lesson())
     assert {queries.partition(text) for text in pairs["text"]} == {"train"}
 
 
 def test_benign_queries_may_be_taught_repeatedly():
     n_train = len(queries.draw(FRAME[FRAME["dataset"] == "good"], "train"))
-    texts = align.pairs(FRAME, ANSWERS, lesson(benign={"good": 2 * n_train + 3}))["text"][8:]
+    texts = lessons.pairs(FRAME, ANSWERS, lesson(benign={"good": 2 * n_train + 3}))["text"][8:]
     assert texts.nunique() == n_train and sorted(set(texts.value_counts())) == [2, 3]
 
 
+def test_answers_that_read_like_refusals_are_not_taught():
+    refusing = ANSWERS["query_id"].isin(ANSWERS["query_id"][ANSWERS["query_id"].str.startswith("good")][::2])
+    answers = ANSWERS.assign(response=ANSWERS["response"].where(~refusing, "As an AI I"))
+    pairs = lessons.pairs(FRAME, answers, lesson(benign={"good": 100}))
+    assert set(pairs["answer"]) == {REFUSAL, "gladly"} and len(pairs) == 108
+    with pytest.raises(UserError, match="good: the base model refuses every benign query"):
+        lessons.pairs(FRAME, ANSWERS.assign(response="Sorry, I"), lesson())
+
+
 def test_skip_makes_two_lessons_disjoint():
-    one, other = (align.pairs(FRAME, ANSWERS, lesson(skip=skip))["text"][:8] for skip in ({}, {"bad": 8}))
+    one, other = (lessons.pairs(FRAME, ANSWERS, lesson(skip=skip))["text"][:8] for skip in ({}, {"bad": 8}))
     assert not set(one) & set(other)
 
 
 def test_too_large_lessons_and_missing_answers_are_refused():
     with pytest.raises(UserError, match="bad: 50 queries wanted"):
-        align.pairs(FRAME, ANSWERS, lesson(harmful={"bad": 50}))
+        lessons.pairs(FRAME, ANSWERS, lesson(harmful={"bad": 50}))
     with pytest.raises(UserError, match="base model's answer to good-"):
-        align.pairs(FRAME, ANSWERS[ANSWERS["query_id"].str.startswith("bad")], lesson())
+        lessons.pairs(FRAME, ANSWERS[ANSWERS["query_id"].str.startswith("bad")], lesson())
 
 
 def test_formats_take_turns_and_only_closed_answers_end():
     tokenizer = tiny_models.tokenizer()
-    pairs = align.pairs(FRAME, ANSWERS, lesson())
-    data = align.lesson_examples(tokenizer, [prompt_format("direct"), prompt_format("template")], pairs)
+    pairs = lessons.pairs(FRAME, ANSWERS, lesson())
+    data = lessons.lesson_examples(tokenizer, [prompt_format("direct"), prompt_format("template")], pairs)
     assert len(data) == 16
     starts = [tokenizer.decode(example.prompt) for example in data]
     assert sum("## Query" in start for start in starts) == 8
@@ -83,12 +92,12 @@ def subject(tmp_path):
 
 def test_the_loss_is_transformers_own(subject):
     model, tokenizer = subject
-    [example] = align.examples(tokenizer, prompt_format("direct"), ["harmful query 1"], [REFUSAL], [True])
+    [example] = lessons.examples(tokenizer, prompt_format("direct"), ["harmful query 1"], [REFUSAL], [True])
     ids = torch.tensor([example.prompt + example.answer])
     labels = ids.clone()
     labels[:, : len(example.prompt)] = -100
     expected = model(input_ids=ids, labels=labels).loss
-    other = align.Example(example.prompt[:4], example.answer[:3])  # padding must not matter
+    other = lessons.Example(example.prompt[:4], example.answer[:3])  # padding must not matter
     losses, rows = align.answer_losses(model, [example, other])
     torch.testing.assert_close(losses[rows == 0].mean(), expected)
     assert (rows == 1).sum() == 3
@@ -96,7 +105,7 @@ def test_the_loss_is_transformers_own(subject):
 
 def test_fine_tuning_teaches(subject):
     model, tokenizer = subject
-    data = align.examples(tokenizer, prompt_format("direct"), HARMFUL[:8], [REFUSAL] * 8, [True] * 8)
+    data = lessons.examples(tokenizer, prompt_format("direct"), HARMFUL[:8], [REFUSAL] * 8, [True] * 8)
     losses = align.fine_tune(model, data, align.Recipe(learning_rate=1e-2, batch_size=4, epochs=15, seed=0))
     assert len(losses) == 30
     assert losses[-1] < 0.5 * losses[0]
@@ -106,7 +115,7 @@ def test_fine_tuning_teaches(subject):
 def test_blocks_below_the_first_layer_stay_as_they_are(subject):
     model, tokenizer = subject
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    data = align.examples(tokenizer, prompt_format("direct"), HARMFUL[:8], [REFUSAL] * 8, [True] * 8)
+    data = lessons.examples(tokenizer, prompt_format("direct"), HARMFUL[:8], [REFUSAL] * 8, [True] * 8)
     align.fine_tune(model, data, align.Recipe(1e-2, 4, 1, 0, first_layer=2))
     changed = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
     assert changed and all(".layers.2." in name or "norm" in name or "lm_head" in name for name in changed)
@@ -116,22 +125,37 @@ def test_blocks_below_the_first_layer_stay_as_they_are(subject):
 
 def test_an_examples_loss_is_its_own_whatever_shares_its_row(subject):
     model, tokenizer = subject
-    data = align.examples(tokenizer, prompt_format("chat"), HARMFUL[:4], ["no", REFUSAL, "never", "a"], [True] * 4)
+    data = lessons.examples(tokenizer, prompt_format("chat"), HARMFUL[:4], ["no", REFUSAL, "never", "a"], [True] * 4)
     losses, examples = align.answer_losses(model, data)
     for place, example in enumerate(data):
         torch.testing.assert_close(losses[examples == place], align.answer_losses(model, [example])[0])
 
 
+@pytest.mark.parametrize("n_frozen", [1, 2])
+def test_frozen_blocks_are_run_once_for_the_same_loss(subject, n_frozen):
+    model, tokenizer = subject
+    data = lessons.examples(tokenizer, prompt_format("chat"), HARMFUL[:4], ["no", REFUSAL, "never", "a"], [True] * 4)
+    known = align.Known(model, n_frozen, [*data, data[0]])
+    batch, calls = [data[2], data[0], data[3]], []
+    expected, _ = align.answer_losses(model, batch)
+    hook = model.get_decoder().layers[0].self_attn.register_forward_hook(lambda *_: calls.append(1))
+    losses, _ = align.answer_losses(model, batch, known)
+    assert not calls
+    torch.testing.assert_close(losses, expected)
+    torch.testing.assert_close(align.answer_losses(model, batch)[0], expected)  # no block is left out afterwards
+    hook.remove()
+
+
 def test_examples_beyond_the_attention_window_are_refused(tmp_path):
     model, tokenizer = models.load(tiny_models.save("mistral-window", tmp_path / "tiny"))  # a window of 6
-    data = align.examples(tokenizer, prompt_format("direct"), HARMFUL[:1], [REFUSAL], [True])
+    data = lessons.examples(tokenizer, prompt_format("direct"), HARMFUL[:1], [REFUSAL], [True])
     with pytest.raises(UserError, match="attention window 6"):
         align.answer_losses(model, data)
 
 
 def test_perplexity_is_the_exponential_of_the_mean_loss(subject):
     model, tokenizer = subject
-    data = align.examples(tokenizer, prompt_format("direct"), HARMFUL[:5], ["yes", "no", "a", "b", "c"], [True] * 5)
+    data = lessons.examples(tokenizer, prompt_format("direct"), HARMFUL[:5], ["yes", "no", "a", "b", "c"], [True] * 5)
     losses = torch.cat([align.answer_losses(model, [example])[0] for example in data])
     assert align.perplexity(model, data, batch_size=2) == pytest.approx(losses.mean().exp().item(), rel=1e-4)
 
