@@ -11,7 +11,7 @@ run: .venv/ready
 	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --cores $(CORES)
 
 test: .venv/ready-test
-	PATH="$(CURDIR)/$(BIN):$$PATH" python -m pytest
+	PATH="$(CURDIR)/$(BIN):$$PATH" python -m pytest --numprocesses 2 --dist loadfile
 
 lint: .venv/ready-test
 	PATH="$(CURDIR)/$(BIN):$$PATH"; export PATH; \

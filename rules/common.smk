@@ -142,7 +142,8 @@ def tables_of_models(table):
 def all_figures():
     """In the order of the report: what ablation does first, then where the heads are."""
     of_model = ["asr_bars-{judge}", "ships_heatmap-{format}", "group_size-{judge}", "group_size_query-{judge}"]
-    figures = [attacks(f"<results>/figures/{{model}}/{name}.png") for name in [*of_model, "sign-{dataset}-{format}"]]
+    of_model += ["contrast-{format}"] * bool(BENIGN) + ["sign-{dataset}-{format}"]
+    figures = [attacks(f"<results>/figures/{{model}}/{name}.png") for name in of_model]
     shared = ["overlap_models"] * (len(RUN["models"]) > 1) + ["overlap_ablations"] * (len(RUN["ablations"]) > 1)
     shared += attacks("score_distribution-{dataset}-{format}")
     return [*(path for one in figures for path in one), *collect("<results>/figures/{name}.png", name=shared)]

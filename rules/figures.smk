@@ -34,6 +34,24 @@ rule draw_ships_heatmap:
         """
 
 
+use rule draw_ships_heatmap as draw_contrast with:
+    output:
+        png=report(
+            "<results>/figures/{model}/contrast-{format}.png",
+            caption="../report/contrast.rst",
+            category="Heads",
+            labels={"figure": "harmful against benign", "model": "{model}", "format": "{format}"},
+        ),
+        pdf="<results>/figures/{model}/contrast-{format}.pdf",
+    log:
+        "<logs>/draw_contrast/{model}-{format}.log",
+    benchmark:
+        "<benchmarks>/draw_contrast/{model}-{format}.tsv"
+    params:
+        figure="contrast",
+        options=lambda wildcards: ["--where", f"format={wildcards.format}", "--benign", *BENIGN],
+
+
 use rule draw_ships_heatmap as draw_sign with:
     output:
         png=report(

@@ -57,6 +57,7 @@ rule score_ships:
     resources:
         gpu=GPU,
         mem_mb=6000,
+        cache_gib=4,  # more of the blocks' inputs go to temporary files
     params:
         model=model_options,
         format=format_arguments,
@@ -78,6 +79,7 @@ rule score_ships:
             --rank {params.rank:q} \
             --shard {wildcards.shard:q} \
             --shards {params.n_shards:q} \
+            --cache-gib {resources.cache_gib:q} \
             --output {output.ships:q} \
             --output-subspace {output.subspace:q}
         """
@@ -103,6 +105,7 @@ rule score_group:
     resources:
         gpu=GPU,
         mem_mb=6000,
+        cache_gib=4,  # more of the blocks' inputs go to temporary files
     params:
         model=model_options,
         format=format_arguments,
@@ -123,6 +126,7 @@ rule score_group:
             --rank {params.rank:q} {params.candidates:q} \
             --shard {wildcards.shard:q} \
             --shards {params.n_shards:q} \
+            --cache-gib {resources.cache_gib:q} \
             --output {output:q}
         """
 

@@ -11,6 +11,7 @@ from safety_heads.figure_style import save, select
 FIGURES = {  # name: (table it reads, function)
     "ships_heatmap": (tables.SHIPS, figures.ships_heatmap),
     "sign": (tables.SHIPS, figures.sign),
+    "contrast": (tables.SHIPS, figures.contrast),
     "score_distribution": (tables.SUBSPACE, figures.score_distribution),
     "overlap_ablations": (tables.SUBSPACE, figures.overlap_ablations),
     "overlap_models": (tables.SUBSPACE, figures.overlap_models),
@@ -18,7 +19,7 @@ FIGURES = {  # name: (table it reads, function)
     "group_size": (tables.ASR, asr_figures.group_size),
     "group_size_query": (tables.ASR, partial(asr_figures.group_size, level="query")),
 }
-TELLS_BENIGN = ("ships_heatmap", "asr_bars", "group_size", "group_size_query")
+TELLS_BENIGN = ("ships_heatmap", "contrast", "asr_bars", "group_size", "group_size_query")
 
 
 def run(args: argparse.Namespace) -> None:

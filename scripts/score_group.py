@@ -26,7 +26,8 @@ def run(args: argparse.Namespace) -> None:
     parts, check = [], None
     for ablation, group, heads in plans:
         logging.info("%s with %s: %s", args.name, ", ".join(map(str, group)), scoring.cost(shape, heads, prompts))
-        scorer = scoring.Scorer(model, prompts, [(head, ablation) for head in group], rank=args.rank, check=check)
+        chosen, how = [(head, ablation) for head in group], {"rank": args.rank, "cache_gib": args.cache_gib}
+        scorer = scoring.Scorer(model, prompts, chosen, check=check, **how)
         check = scorer.check
         scores = [scorer.subspace(readout) for readout in scorer.readouts(heads, ablation)]
         parts += [frame.assign(ablation=ablation.kind, step=len(group) + 1) for frame in scores]
@@ -45,7 +46,7 @@ def parser() -> argparse.ArgumentParser:
     program.add_argument("--subspace", required=True, nargs="+", metavar="PARQUET", help="all earlier steps' scores")
     program.add_argument("--rank", type=int, default=1, help="r of eq. 11 (default 1, as published)")
     program.add_argument("--candidates", type=int, help="score only the best of step 1 (default: all, as in the paper)")
-    options.add_shards(program)
+    options.add_sweep(program)
     program.add_argument("--output", required=True, metavar="PARQUET", help="the next step's scores")
     return program
 

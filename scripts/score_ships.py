@@ -22,7 +22,7 @@ def run(args: argparse.Namespace) -> None:
     openings = tables.read_table(tables.OPENINGS, args.openings)["token_id"].tolist() if args.openings else []
     if not openings:
         logging.info("no refusal openings are given: refusal_logodds_change stays empty (find_refusal_openings.py)")
-    scorer = scoring.Scorer(model, prompts, openings=openings, rank=args.rank)
+    scorer = scoring.Scorer(model, prompts, openings=openings, rank=args.rank, cache_gib=args.cache_gib)
     ids, coarse = queries["query_id"].tolist(), coarse_scorer(args, scorer)
     parts = []
     for ablation in ablations:
@@ -47,7 +47,8 @@ def coarse_scorer(args: argparse.Namespace, exact: scoring.Scorer) -> scoring.Sc
         logging.info("this processor has no bfloat16 units: all heads are scored in %s", args.dtype)
         return None
     model, _ = models.load(args.model, "bfloat16", args.device)
-    return scoring.Scorer(model, exact.prompts, openings=exact.openings, rank=args.rank, check=exact.check)
+    how = {"openings": exact.openings, "rank": args.rank, "check": exact.check, "cache_gib": args.cache_gib}
+    return scoring.Scorer(model, exact.prompts, **how)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -67,7 +68,7 @@ def parser() -> argparse.ArgumentParser:
         help="bfloat16: all heads in bfloat16 first, and the best tenth again in --dtype; native: if the processor "
         "computes in bfloat16",
     )
-    options.add_shards(program)
+    options.add_sweep(program)
     program.add_argument("--output", required=True, metavar="PARQUET", help="the ships table")
     program.add_argument("--output-subspace", metavar="PARQUET", help="generalised Ships, step 1 of Sahara")
     return program

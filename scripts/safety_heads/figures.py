@@ -9,7 +9,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import MaxNLocator, NullFormatter, NullLocator
+from matplotlib.ticker import NullFormatter, NullLocator
 from scipy.stats import spearmanr
 
 from safety_heads.errors import UserError
@@ -28,7 +28,7 @@ from safety_heads.figure_style import (
 from safety_heads.ranking import mean_ships
 from safety_heads.statistics import overlaps
 
-LABELLED = 3  # heads named in each panel of the sign figure
+LABELLED = 3  # heads named in each panel of dots
 
 
 @styled
@@ -118,21 +118,69 @@ def sign(ships: pd.DataFrame, dataset: str | None = None, format: str | None = N
     return figure
 
 
+@styled
+def contrast(
+    ships: pd.DataFrame, model: str | None = None, format: str | None = None, benign: tuple[str, ...] = ()
+) -> Figure:
+    """Mean Ships on harmful queries against benign ones: a safety head lies above the diagonal, not along it."""
+    means = mean_ships(select(ships, model=model, format=format))
+    plain = means[means["dataset"].isin(benign)].groupby(["ablation", "layer", "head"])["kl_nats"].mean()
+    if plain.empty:
+        raise UserError("the contrast needs a benign data set among the scored ones; add one to run.queries")
+    harmful = means[~means["dataset"].isin(benign)].join(plain.rename("benign"), on=plain.index.names)
+    datasets, ablations = in_order(harmful["dataset"]), ablation_order(harmful["ablation"])
+    figure, axes = grid(len(ablations), len(datasets), 2.6, 2.4, sharex=True, sharey=True)
+    for row, ablation in enumerate(ablations):
+        for axis, dataset in zip(axes[row], datasets, strict=True):
+            heads = harmful[(harmful["dataset"] == dataset) & (harmful["ablation"] == ablation)]
+            _contrast_panel(axis, heads, ABLATION_COLOURS.get(ablation, GREY))
+            axis.set_title(f"{dataset}, {ablation_name(ablation)}")
+    figure.supxlabel(f"mean Ships on benign queries (nats): {', '.join(benign)}", fontsize=9)
+    figure.supylabel("mean Ships on harmful queries (nats)", fontsize=9)
+    first = means.iloc[0]
+    figure.suptitle(f"{first['model']}, {first['format']} format", fontsize=10)
+    return figure
+
+
+def _contrast_panel(axis: Axes, heads: pd.DataFrame, colour: object) -> None:
+    heads = heads[(heads["kl_nats"] > 0) & (heads["benign"] > 0)]
+    _log_scale(axis, "x", "y")
+    if heads.empty:
+        axis.text(0.5, 0.5, "no head changes anything", ha="center", transform=axis.transAxes, color=GREY)
+        return
+    ends = [heads[["kl_nats", "benign"]].min(axis=None), heads[["kl_nats", "benign"]].max(axis=None)]
+    axis.plot(ends, ends, color=GREY, lw=0.8, ls="--")
+    axis.scatter(heads["benign"], heads["kl_nats"], s=12, color=colour, alpha=0.6, lw=0)
+    _name_heads(axis, heads.nlargest(LABELLED, "kl_nats"), "benign", "kl_nats")
+    axis.margins(0.12)
+
+
+def _log_scale(axes: Axes, *sides: str) -> None:
+    """Logarithmic `sides`, x or y, with plain numbers."""
+    for side in sides:
+        axes.set(**{f"{side}scale": "log"})
+        axis = getattr(axes, f"{side}axis")
+        axis.set_major_formatter(lambda value, _: f"{value:g}")
+        axis.set_minor_formatter(NullFormatter())
+
+
+def _name_heads(axis: Axes, heads: pd.DataFrame, x: str, y: str) -> None:
+    """Write `layer-head` beside each dot, above and below by turns."""
+    for place, (_, head) in enumerate(heads.iterrows()):
+        offset = (-5, 4) if place % 2 == 0 else (-5, -10)
+        name = f"{head['layer']:.0f}-{head['head']:.0f}"
+        axis.annotate(name, (head[x], head[y]), xytext=offset, textcoords="offset points", fontsize=7, ha="right")
+
+
 def _sign_panel(axis: Axes, heads: pd.DataFrame, colour: object) -> None:
-    axis.set_xscale("log")
-    axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    axis.xaxis.set_minor_formatter(NullFormatter())
+    _log_scale(axis, "x")
     axis.axhline(0, color=GREY, lw=0.8)
     heads = heads[heads["kl_nats"] > 0].dropna(subset=["refusal_logodds_change"])
     if heads.empty:
         axis.text(0.5, 0.6, "no refusals to measure", ha="center", transform=axis.transAxes, color=GREY)
         return
     axis.scatter(heads["kl_nats"], heads["refusal_logodds_change"], s=12, color=colour, alpha=0.6, lw=0)
-    for place, (_, head) in enumerate(heads.nlargest(LABELLED, "kl_nats").iterrows()):
-        offset = (-5, 4) if place % 2 == 0 else (-5, -10)
-        name = f"{head['layer']:.0f}-{head['head']:.0f}"
-        xy = head["kl_nats"], head["refusal_logodds_change"]
-        axis.annotate(name, xy, xytext=offset, textcoords="offset points", fontsize=7, ha="right")
+    _name_heads(axis, heads.nlargest(LABELLED, "kl_nats"), "kl_nats", "refusal_logodds_change")
     axis.margins(x=0.08, y=0.12)
 
 
@@ -207,11 +255,13 @@ def _draw_overlaps(counts: pd.DataFrame, panel: pd.Series, k: int) -> Figure:
         axis.axvline(chance["expected"], color=GREY, ls="--", lw=1, label="chance, mean")
         bars = {"height": 0.55, "lw": 0, "color": ABLATION_COLOURS["ua"], "label": "shared"}
         axis.barh(range(len(settings)), rows_here["shared"], **bars)
-        for place, shared in enumerate(rows_here["shared"]):
-            if not np.isnan(shared):
-                axis.text(shared + 0.15, place, f"{shared:.0f}", va="center", fontsize=7)
-        axis.set(title=panel, xlim=(0, k + 0.6), yticks=range(len(settings)), yticklabels=settings)
-        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        for place, row in enumerate(rows_here.itertuples()):
+            if not np.isnan(row.shared):
+                text = f"{row.shared:.0f}  p {row.p_value:.1g}, RBO {row.rbo:.2f}"
+                axis.text(row.shared + 0.15, place, text, va="center", fontsize=7)
+        axis.set(
+            title=panel, xlim=(0, 1.7 * k), xticks=range(0, k + 1, 2), yticks=range(len(settings)), yticklabels=settings
+        )
         axis.yaxis.set_minor_locator(NullLocator())
     for axis in flat[len(panels) :]:
         axis.set_axis_off()

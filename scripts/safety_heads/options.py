@@ -12,6 +12,7 @@ from safety_heads import models, prompts, queries, sources
 from safety_heads.errors import UserError
 from safety_heads.heads import KINDS, WITHOUT_EPSILON, Ablation
 from safety_heads.selfcheck import Check
+from safety_heads.trunk import CACHE_GIB
 
 EPSILON = 1e-5  # the paper's
 
@@ -32,7 +33,7 @@ def load_model(args: argparse.Namespace) -> tuple[PreTrainedModel, PreTrainedTok
 
 def made_from(args: argparse.Namespace, check: Check | None = None) -> dict:
     """What a table is made from, for its provenance: every setting, checksums of model and queries, the self-check."""
-    places = {"model", "queries", "subspace", "openings", "interventions"}
+    places = {"model", "queries", "subspace", "openings", "interventions", "cache_gib"}
     settings = {key: value for key, value in vars(args).items() if key not in places and not key.startswith("output")}
     manifest = Path(args.model) / "model.json"
     known = json.loads(manifest.read_text(encoding="utf-8")) if manifest.is_file() else {}
@@ -99,7 +100,13 @@ def ablations(args: argparse.Namespace) -> list[Ablation]:
     return [Ablation(kind, epsilon) for kind, epsilon in zip(args.ablation, epsilons, strict=True)]
 
 
-def add_shards(parser: argparse.ArgumentParser) -> None:
-    """--shard, --shards."""
+def add_sweep(parser: argparse.ArgumentParser) -> None:
+    """--shard, --shards, --cache-gib."""
     parser.add_argument("--shard", type=int, default=1, help="which part of the heads, from 1")
     parser.add_argument("--shards", type=int, default=1, help="into how many parts the heads are dealt out")
+    parser.add_argument(
+        "--cache-gib",
+        type=float,
+        default=CACHE_GIB,
+        help="of the blocks' inputs kept in memory; more goes to temporary files (default %(default)s)",
+    )

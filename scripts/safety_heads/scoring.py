@@ -20,13 +20,14 @@ from safety_heads.selfcheck import Check, check_model
 from safety_heads.ships import kl_divergence, refusal_log_odds
 from safety_heads.subspace import left_basis, principal_angles
 from safety_heads.sweep import Readout, Sweep, plain_readout
+from safety_heads.trunk import CACHE_GIB
 
 
 class Scorer:
     """Scores heads on `prompts`, each on top of `group`, against the model without any ablation.
 
     `openings` are token ids that open a refusal (none: the sign stays empty); `rank` is r of eq. 11; `check` is the
-    outcome of an earlier check of the same model.
+    outcome of an earlier check of the same model; `cache_gib` as for `trunk.Trunk`.
     """
 
     def __init__(
@@ -37,8 +38,10 @@ class Scorer:
         openings: Sequence[int] = (),
         rank: int = 1,
         check: Check | None = None,
+        cache_gib: float = CACHE_GIB,
     ) -> None:
         self.model, self.prompts, self.group, self.openings = model, prompts, tuple(group), list(openings)
+        self.cache_gib = cache_gib
         self.check = check or check_model(model, prompts)
         hidden, self.log_probs = plain_readout(model, prompts)
         self.basis = left_basis(hidden, rank)
@@ -68,7 +71,7 @@ class Scorer:
     @cached_property
     def sweep(self) -> Sweep:
         """One pass over the prompts, which serves all ablations."""
-        return Sweep(self.model, self.prompts, self.group)
+        return Sweep(self.model, self.prompts, self.group, cache_gib=self.cache_gib)
 
     def readouts(self, heads: Sequence[Head], ablation: Ablation) -> Iterator[Readout]:
         """The model's last position with each of `heads` ablated beside the group."""

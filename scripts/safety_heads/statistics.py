@@ -6,6 +6,7 @@ queries (method 10 of Newcombe 1998, Statistics in Medicine 17:2635), built from
 it keeps an honest width when no query changes. McNemar's exact test gives p.
 """
 
+from collections.abc import Sequence
 from itertools import combinations
 
 import numpy as np
@@ -16,7 +17,7 @@ from statsmodels.stats.proportion import proportion_confint
 
 from safety_heads.errors import UserError
 from safety_heads.judges.contract import VERDICTS
-from safety_heads.ranking import top_heads
+from safety_heads.ranking import chance_rank_biased_overlap, rank_biased_overlap, ranked_heads
 from safety_heads.tables import ASR, INTERVENTIONS
 
 SETTING = ["model", "dataset", "format", "decoding", "judge"]
@@ -129,7 +130,8 @@ def chance_overlap(n_heads: int, k: int) -> tuple[float, int, int]:
 def overlaps(subspace: pd.DataFrame, across: str, k: int) -> pd.DataFrame:
     """Heads shared among the top k of step 1 by every two values of `across`, "ablation" or "model", all else equal.
 
-    Columns: one, other (the two values), the remaining setting, shared, and `chance_overlap`'s expected, low, high.
+    Columns: one, other (the two values), the remaining setting, shared, p_value (hypergeometric: as many or more by
+    chance), `chance_overlap`'s expected, low, high, and rbo, the rank-biased overlap of all heads, with its rbo_chance.
     Models without the same layers and heads are not compared; the frame is empty if nothing is.
     """
     setting = [column for column in ("model", "dataset", "format", "ablation") if column != across]
@@ -137,8 +139,15 @@ def overlaps(subspace: pd.DataFrame, across: str, k: int) -> pd.DataFrame:
     for key, group in subspace[subspace["step"] == 1].groupby(setting, sort=False):
         for one, other in combinations(group[across].unique(), 2):
             frames = [group[group[across] == value] for value in (one, other)]
-            places = [set(zip(frame["layer"], frame["head"], strict=True)) for frame in frames]
-            if places[0] == places[1]:
-                shared = top_heads(frames[0], "score_rad", k) & top_heads(frames[1], "score_rad", k)
-                rows.append((one, other, *key, len(shared), *chance_overlap(len(places[0]), k)))
-    return pd.DataFrame(rows, columns=["one", "other", *setting, "shared", "expected", "low", "high"])
+            ranked = [ranked_heads(frame, "score_rad") for frame in frames]
+            if set(ranked[0]) == set(ranked[1]):
+                rows.append((one, other, *key, *_overlap(*ranked, k)))
+    names = ["shared", "p_value", "expected", "low", "high", "rbo", "rbo_chance"]
+    return pd.DataFrame(rows, columns=["one", "other", *setting, *names])
+
+
+def _overlap(one: Sequence[tuple], other: Sequence[tuple], k: int) -> tuple:
+    n, shared = len(one), len(set(one[:k]) & set(other[:k]))
+    expected = chance_overlap(n, k)
+    p_value = float(hypergeom(n, k, k).sf(shared - 1))
+    return shared, p_value, *expected, rank_biased_overlap(one, other), chance_rank_biased_overlap(n)

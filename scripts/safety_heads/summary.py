@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from safety_heads.errors import UserError
-from safety_heads.ranking import mean_ships
+from safety_heads.ranking import bootstrap_firsts, kendalls_w, mean_ships
 from safety_heads.statistics import overlaps, paired_differences
 from safety_heads.table3 import markdown_table, rate
 
@@ -143,9 +143,23 @@ def _head_lines(results: Results, setting: Primary, manifest: dict) -> list[str]
         + _sign(first["refusal_logodds_change"]),
         f"Its W_q is {n_weights:,} of {n_all:,} parameters ({100 * n_weights / n_all:.3f} %).",
     ]
+    lines.append(_stability(results, setting, means, first))
     if benign := _benign_ranks(means, first, set(harmful_datasets(results))):
         lines.append(f"On benign queries the same head: {benign}.")
     return lines
+
+
+def _stability(results: Results, setting: Primary, means: pd.DataFrame, first: pd.Series) -> str:
+    """How sure it is that the head is first: over draws of the queries, and between the harmful data sets."""
+    ships = results.ships
+    here = [first["model"], setting.dataset, setting.format, setting.ablation]
+    own = ships[(ships[["model", "dataset", "format", "ablation"]] == here).all(axis=1)]
+    share = bootstrap_firsts(own).get((first["layer"], first["head"]), 0.0)
+    text = f"Drawing its {own['query_id'].nunique()} queries anew (1,000 times), it is first in {share:.0%}"
+    harmful = means[means["dataset"].isin(harmful_datasets(results))]
+    if harmful["dataset"].nunique() < 2:
+        return text + "."
+    return f"{text}; the harmful data sets' rankings agree with Kendall's W = {kendalls_w(harmful):.2f}."
 
 
 def _sign(change: float) -> str:
@@ -219,7 +233,8 @@ def _overlap_lines(results: Results, setting: Primary) -> list[str]:
         return ["No two models have the same layers and heads, so there is nothing to compare."]
     return [
         f"{row['one']} and {row['other']} share {row['shared']} of their top {TOP} heads by generalised Ships; "
-        f"chance alone gives {row['expected']:.2f} ({row['low']} to {row['high']}): "
-        + ("more than chance." if row["shared"] > row["high"] else "no more than chance.")
+        f"chance alone gives {row['expected']:.2f} ({row['low']} to {row['high']}; p = {row['p_value']:.1g}): "
+        + ("more than chance. " if row["shared"] > row["high"] else "no more than chance. ")
+        + f"Rank-biased overlap of all heads: {row['rbo']:.2f} (chance {row['rbo_chance']:.2f})."
         for _, row in pairs.iterrows()
     ]

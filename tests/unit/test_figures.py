@@ -75,6 +75,18 @@ def test_sign_puts_the_carrier_below_zero(ships):
     assert "18-8" in texts(axis) and len(texts(axis)) == figures.LABELLED
 
 
+def test_contrast_puts_the_safety_head_above_the_diagonal(ships):
+    figure = figures.contrast(ships, "aligned-a", "chat", BENIGN)
+    assert len(figure.axes) == 2 * 2
+    axis = figure.axes[0]
+    points = axis.collections[0].get_offsets()
+    above = points[:, 1] / points[:, 0]
+    assert points[above.argmax(), 1] == pytest.approx(0.5) and "18-8" in texts(axis)
+    assert axis.get_title() == "advbench, UA" and {axis.get_xscale(), axis.get_yscale()} == {"log"}
+    with pytest.raises(UserError, match="needs a benign data set"):
+        figures.contrast(ships, "aligned-a", "chat")
+
+
 def test_sign_says_so_when_there_are_no_refusals(ships):
     figure = figures.sign(ships.assign(refusal_logodds_change=np.nan), "advbench", "chat")
     assert texts(figure.axes[0]) == ["no refusals to measure"]
@@ -104,7 +116,10 @@ def test_overlaps_count_shared_heads_and_draw_chance(subspace):
     axis = figures.overlap_models(subspace).axes[0]
     assert [bar.get_width() for bar in axis.patches[1:]] == ua["shared"].tolist()
     assert axis.patches[0].get_x() == 0 and axis.patches[0].get_width() == 2  # chance: 0 to 2 of 10 among 270
-    assert axis.get_xlim() == (0, 10.6)
+    assert axis.get_xlim()[0] == 0
+    assert texts(axis)[0].startswith(f"{ua['shared'].iloc[0]}  p ")
+    assert texts(axis)[0].endswith(f"RBO {ua['rbo'].iloc[0]:.2f}")
+    assert ua["p_value"].iloc[0] < 0.01 and ua["rbo_chance"].iloc[0] < 0.1
     assert figures.overlap_ablations(subspace).axes[0].get_title() == "aligned-a: UA and SC"
 
 

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 import synthetic_results as synthetic
 from safety_heads.errors import UserError
-from safety_heads.ranking import top_heads
 from safety_heads.statistics import asr_table, chance_overlap, newcombe, paired_differences, wilson
 from safety_heads.table3 import rate, table3, table3_markdown
 from safety_heads.tables import ASR, read_table, write_table
@@ -113,11 +112,6 @@ def test_chance_overlap_is_hypergeometric():
     assert chance_overlap(40, 10)[0] == pytest.approx(np.mean(shared), abs=0.1)
     with pytest.raises(UserError, match="1 to 4"):
         chance_overlap(4, 10)
-
-
-def test_top_heads_break_ties_by_place():
-    scores = pd.DataFrame({"layer": [3, 1, 2], "head": [0, 0, 0], "score_rad": [1.0, 1.0, 2.0]})
-    assert top_heads(scores, "score_rad", 2) == {(2, 0), (1, 0)}
 
 
 def test_table3_has_the_papers_rows_and_columns():

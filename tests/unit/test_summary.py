@@ -37,7 +37,11 @@ def test_an_effect_is_printed_as_an_effect():
     assert text.count("Verdict: effect found") == 2 and "no effect found" not in text
     assert "head **18-8** first of 270: 0.5 nats" in text and "-3.00: it carries refusal" in text
     assert "36,864 of 134,515,008 parameters (0.027 %)" in text
-    assert "aligned-a and aligned-b share" in text and "chance alone gives 0.37 (0 to 2): more than chance" in text
+    assert "aligned-a and aligned-b share" in text and "chance alone gives 0.37 (0 to 2; p = " in text
+    assert "more than chance. Rank-biased overlap of all heads: 0." in text
+    assert (
+        "Drawing its 4 queries anew (1,000 times), it is first in 100%; the harmful data sets' rankings agree" in text
+    )
     assert "3 random heads give" in text and "an effect in 4 of 4 settings" in text
     assert "nan" not in text
 
