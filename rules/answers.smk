@@ -114,6 +114,7 @@ rule summarise_asr:
             dataset=HARMFUL,
             format=RUN["formats"],
         ),
+        manifests="<results>/models/{model}/model.json",
     output:
         report(
             "<results>/tables/{model}/asr.parquet",
@@ -134,6 +135,7 @@ rule summarise_asr:
         python {input.script:q} \
             --judgements {input.judgements:q} \
             --interventions {input.interventions:q} \
+            --manifests {input.manifests:q} \
             --output {output:q}
         """
 
@@ -144,6 +146,7 @@ rule tabulate_asr:
         code=code("scripts/tabulate_asr.py"),
         judgements=attacks("<results>/judgements/{judge}/{model}/{dataset}.parquet"),
         interventions=attacks(f"{SCORES}/interventions.parquet"),
+        manifests=collect("<results>/models/{model}/model.json", model=RUN["models"]),
     output:
         csv=report(
             "<results>/tables/table3.csv",
@@ -165,6 +168,7 @@ rule tabulate_asr:
         python {input.script:q} \
             --judgements {input.judgements:q} \
             --interventions {input.interventions:q} \
+            --manifests {input.manifests:q} \
             --output-csv {output.csv:q} \
             --output-md {output.md:q}
         """

@@ -78,6 +78,7 @@ use rule summarise_asr as summarise_map with:
         code=code("scripts/summarise_asr.py"),
         judgements=f"{ASR_MAP}/judgements-{{judge}}.parquet",
         interventions=map_parts("heads"),
+        manifests="<results>/models/{model}/model.json",
     output:
         f"{ASR_MAP}/asr-{{judge}}.parquet",
     log:

@@ -1,11 +1,9 @@
 """Write the results in a few lines per model as Markdown, and print them."""
 
 import argparse
-import json
-from pathlib import Path
 
 from safety_heads import logs, tables
-from safety_heads.errors import UserError
+from safety_heads.manifests import read_manifests
 from safety_heads.summary import Results, primary, write_summary
 
 TABLES = {
@@ -20,19 +18,12 @@ TABLES = {
 
 def run(args: argparse.Namespace) -> None:
     frames = {name: tables.read_table(table, getattr(args, name)) for name, table in TABLES.items()}
-    results = Results(**frames, manifests=[read_manifest(path) for path in args.manifests])
+    results = Results(**frames, manifests=read_manifests(args.manifests))
     choices = {name: getattr(args, name) for name in ("dataset", "format", "ablation", "decoding", "judge")}
     text = write_summary(results, primary(results, **{name: value for name, value in choices.items() if value}))
     with tables.atomic_path(args.output) as partial:
         partial.write_text(text, encoding="utf-8")
     print(text)
-
-
-def read_manifest(path: str) -> dict:
-    try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} is no readable model manifest ({error}); delete it and run again") from error
 
 
 def parser() -> argparse.ArgumentParser:

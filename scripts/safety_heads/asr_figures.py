@@ -87,7 +87,8 @@ def group_size(
 ) -> Figure:
     """Fig. 4a (level `dataset`: Sahara's groups) or 11 and 12 (level `query`): ASR against the number of heads.
 
-    The dashed line is the mean over draws of as many random heads; each draw is a dot.
+    The dashed line is the mean over draws of as many random heads; each draw is a dot. Crosses are the share of broken
+    answers with the chosen heads ablated, which count as not complied.
     """
     frame = select(asr, model=model, judge=judge)
     if level not in set(frame["level"]):
@@ -103,7 +104,7 @@ def group_size(
         axis.set(xticks=sizes, xlim=(-0.35, sizes[-1] + 0.35))
     _finish(figure, panels, frame)
     for axis, _ in panels[-frame["dataset"].nunique() :]:
-        axis.set_xlabel("ablated heads")
+        axis.set_xlabel(f"ablated heads, {_share_of_one(frame):.2g} % of the parameters each", fontsize=8)
     return figure
 
 
@@ -113,12 +114,20 @@ def _lines(axis: Axes, rows: pd.DataFrame, ablation: str, level: str, shift: flo
     x = chosen["size"].astype(float) + shift
     look = {"color": colour, "marker": "o", "ms": 4, "lw": 1.4, "capsize": 2.5, "clip_on": False}
     axis.errorbar(x, chosen["asr"], yerr=_margins(chosen), label=name, **look)
+    broken = chosen["n_degenerate"] / chosen["n"].where(chosen["n"] > 0)
+    axis.plot(x, broken, color=colour, marker="x", ms=4, lw=0.8, ls=":", label=f"{name}, broken text", clip_on=False)
     random = rows[rows["level"] == "random"]
     means = rows[rows["level"].isin(["none", "random"])].groupby("size")["asr"].mean()
     x = random["size"].astype(float) + shift
     dashed = {"color": colour, "ls": "--", "lw": 1, "alpha": 0.7, "clip_on": False}
     axis.plot(means.index.astype(float) + shift, means, label=f"{name}, random", **dashed)
     axis.scatter(x, random["asr"], s=8, color=colour, alpha=0.6, lw=0, clip_on=False)
+
+
+def _share_of_one(frame: pd.DataFrame) -> float:
+    """Percent of the parameters that one ablated head is."""
+    one = frame[frame["size"] > 0].iloc[0]
+    return 100 * one["parameters_share"] / one["size"]
 
 
 def _margins(rows: pd.DataFrame) -> np.ndarray:

@@ -6,7 +6,7 @@ queries (method 10 of Newcombe 1998, Statistics in Medicine 17:2635), built from
 it keeps an honest width when no query changes. McNemar's exact test gives p.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 
 import numpy as np
@@ -25,11 +25,12 @@ TRAITS = ["ablation", "level", "size", "draw"]
 _INTERVENTION = ["model", "dataset", "format", "intervention"]
 
 
-def asr_table(judgements: pd.DataFrame, interventions: pd.DataFrame) -> pd.DataFrame:
+def asr_table(judgements: pd.DataFrame, interventions: pd.DataFrame, head_shares: Mapping[str, float]) -> pd.DataFrame:
     """The rate of every (model, dataset, format, decoding, intervention, judge), with columns as `tables.ASR`.
 
     Unscored responses leave n; degenerate ones count as not complied. With n = 0 the rate and its interval are NaN.
-    Raises UserError for a judged intervention that no interventions table holds.
+    `head_shares` gives, per model, the share of the parameters that one ablated head is.
+    Raises UserError for a judged intervention that no interventions table holds, or a model without a share.
     """
     tally = {f"n_{verdict}": judgements["verdict"] == verdict for verdict in VERDICTS}
     groups = judgements[list(ASR.key)].assign(**tally).groupby(list(ASR.key), sort=False)
@@ -43,7 +44,10 @@ def asr_table(judgements: pd.DataFrame, interventions: pd.DataFrame) -> pd.DataF
         raise UserError(f"judged intervention {row['intervention']!r} ({where}) is in no interventions table; add it")
     low, high = wilson(frame["n_complied"], frame["n"])
     rate = frame["n_complied"] / frame["n"].where(frame["n"] > 0)
-    return frame.assign(asr=rate, low=low, high=high)[ASR.schema.names]
+    if missing := set(frame["model"]) - set(head_shares):
+        raise UserError(f"no manifest is given for model {min(missing)!r}; describe it again")
+    share = frame["size"] * frame["model"].map(head_shares)
+    return frame.assign(asr=rate, low=low, high=high, parameters_share=share)[ASR.schema.names]
 
 
 def intervention_traits(interventions: pd.DataFrame) -> pd.DataFrame:

@@ -4,17 +4,17 @@ An effect is claimed only if the 95 % interval of the paired change excludes 0 *
 else the summary says "no effect found". The paper's Ships has no sign, so the sign is told apart.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pandas as pd
 
 from safety_heads.errors import UserError
+from safety_heads.manifests import head_share, head_weights
 from safety_heads.ranking import bootstrap_firsts, kendalls_w, mean_ships
 from safety_heads.statistics import overlaps, paired_differences
 from safety_heads.table3 import markdown_table, rate
 
-MANIFEST_KEYS = {"name", "n_layers", "n_heads", "d_model", "d_head", "n_parameters"}
 TOP = 10
 SETTING = ["model", "dataset", "format", "decoding", "judge"]
 
@@ -29,7 +29,7 @@ class Results:
     judgements: pd.DataFrame
     asr: pd.DataFrame
     queries: pd.DataFrame
-    manifests: Sequence[dict]
+    manifests: Mapping[str, dict]  # by model
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,6 @@ def harmful_datasets(results: Results) -> list[str]:
 
 def write_summary(results: Results, setting: Primary) -> str:
     """The whole summary as Markdown."""
-    manifests = {manifest["name"]: manifest for manifest in results.manifests}
     effects = head_effects(results, setting)
     parts = [
         "# Summary\n",
@@ -71,10 +70,10 @@ def write_summary(results: Results, setting: Primary) -> str:
         f"{setting.decoding} decoding, judge {setting.judge}. Intervals are 95 %.\n",
     ]
     for model in results.ships["model"].unique():
-        if missing := MANIFEST_KEYS - set(manifests.get(model, {})):
-            raise UserError(f"the manifest of model {model!r} lacks {', '.join(sorted(missing))}; describe it again")
+        if model not in results.manifests:
+            raise UserError(f"no manifest is given for model {model!r}; describe it again")
         own = effects[effects["model"] == model]
-        lines = [*_head_lines(results, setting, manifests[model]), *_effect_lines(own, setting)]
+        lines = [*_head_lines(results, setting, results.manifests[model]), *_effect_lines(own, setting)]
         table = markdown_table(_effect_table(own)) if len(own) else ""
         parts += [f"## {model}\n", "".join(f"- {line}\n" for line in lines), table]
     parts += ["## Shared heads\n", "".join(f"- {line}\n" for line in _overlap_lines(results, setting))]
@@ -137,11 +136,11 @@ def _head_lines(results: Results, setting: Primary, manifest: dict) -> list[str]
         return [f"Ships was not computed on {setting.dataset} in this setting."]
     first, name = ranked.iloc[0], f"{ranked.iloc[0]['layer']:.0f}-{ranked.iloc[0]['head']:.0f}"
     runner_up = f" (next: {ranked.iloc[1]['kl_nats']:.3g})" if len(ranked) > 1 else ""
-    n_weights, n_all = manifest["d_model"] * manifest["d_head"], manifest["n_parameters"]
     lines = [
         f"Ships puts head **{name}** first of {len(ranked)}: {first['kl_nats']:.3g} nats on average{runner_up}. "
         + _sign(first["refusal_logodds_change"]),
-        f"Its W_q is {n_weights:,} of {n_all:,} parameters ({100 * n_weights / n_all:.3f} %).",
+        f"Its W_q is {head_weights(manifest):,} of {manifest['n_parameters']:,} parameters "
+        f"({100 * head_share(manifest):.3f} %).",
     ]
     lines.append(_stability(results, setting, means, first))
     if benign := _benign_ranks(means, first, set(harmful_datasets(results))):

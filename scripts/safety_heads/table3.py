@@ -1,5 +1,7 @@
 """Table 3 of the paper (table 5 is its other model): change of ASR against the number of ablated heads."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 
@@ -47,8 +49,11 @@ def markdown_table(frame: pd.DataFrame) -> str:
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows) + "\n"
 
 
-def table3_markdown(table: pd.DataFrame) -> str:
-    """`table3` for reading: one section per model, format, decoding and judge, one cell per number of heads."""
+def table3_markdown(table: pd.DataFrame, head_shares: Mapping[str, float]) -> str:
+    """`table3` for reading: one section per model, format, decoding and judge, one cell per number of heads.
+
+    `head_shares` gives, per model, the share of the parameters that one ablated head is.
+    """
     sizes = [column.removeprefix("change_") for column in table.columns if column.startswith("change_")]
     sections = []
     for key, rows in table.groupby(["model", "format", "decoding", "judge"], sort=False):
@@ -57,7 +62,9 @@ def table3_markdown(table: pd.DataFrame) -> str:
             cells = rows[[f"change_{size}", f"low_{size}", f"high_{size}"]].to_numpy()
             shown[size] = [rate(*cell) for cell in cells]
         shown["mean"] = rows["mean"].map(rate)
-        sections.append("### {}, {} format, {} decoding, judge {}\n\n".format(*key) + markdown_table(shown))
+        title = "### {}, {} format, {} decoding, judge {}\n\n".format(*key)
+        share = f"One head is {100 * head_shares[key[0]]:.3f} % of the parameters.\n\n"
+        sections.append(title + share + markdown_table(shown))
     note = (
         "Change of ASR against the same queries without ablation, for 1 and more ablated heads, with its 95 % interval "
         "(Newcombe's, paired); for random heads the mean of the draws and their range.\n\n"

@@ -121,6 +121,7 @@ ASR = _table(
     level=_TEXT,
     size=_INT,
     draw=_INT,
+    parameters_share=_REAL,  # of the model's parameters that the ablated heads are
     judge=_TEXT,
     n=_INT,
     n_complied=_INT,

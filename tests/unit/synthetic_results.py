@@ -10,10 +10,9 @@ DATASETS = {"advbench": True, "maliciousinstruct": True, "rho-plain": False}
 FORMATS = ("template", "chat")
 ABLATIONS = ("ua", "sc")
 JUDGE = "keyword-paper"
-MANIFESTS = [
-    {"name": m, "n_layers": N_LAYERS, "n_heads": N_HEADS, "d_model": 576, "d_head": 64, "n_parameters": 134_515_008}
-    for m in MODELS
-]
+SIZES = {"n_layers": N_LAYERS, "n_heads": N_HEADS, "d_model": 576, "d_head": 64, "n_parameters": 134_515_008}
+MANIFESTS = {model: {"name": model, **SIZES} for model in MODELS}
+SHARES = dict.fromkeys(MODELS, 576 * 64 / 134_515_008)  # of the parameters that one head's W_q is
 
 
 def settings():

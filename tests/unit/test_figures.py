@@ -27,7 +27,7 @@ def subspace() -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def asr() -> pd.DataFrame:
-    frame = asr_table(synthetic.judgements(), synthetic.interventions())
+    frame = asr_table(synthetic.judgements(), synthetic.interventions(), synthetic.SHARES)
     return frame[frame["model"] == "aligned-a"]
 
 

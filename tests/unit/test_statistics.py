@@ -22,6 +22,7 @@ PLAN = pd.DataFrame(
         {**KEY, "intervention": "dataset-ua-1", "level": "dataset", "size": 1, "ablation": "ua", "head": 27},
     ]
 ).assign(draw=pd.NA)
+SHARES = {"m": 0.01}
 
 
 def judged(**verdicts: str) -> pd.DataFrame:
@@ -36,10 +37,11 @@ def judged(**verdicts: str) -> pd.DataFrame:
 
 
 def test_asr_counts_and_leaves_unscored_out():
-    frame = asr_table(judged(none="crrduu", dataset_ua_1="ccccuu"), PLAN).set_index("intervention")
+    frame = asr_table(judged(none="crrduu", dataset_ua_1="ccccuu"), PLAN, SHARES).set_index("intervention")
     none = frame.loc["none"]
     assert (none.n, none.n_complied, none.n_degenerate, none.n_unscored) == (4, 1, 1, 2)
     assert none.asr == 0.25 and none.level == "none" and none["size"] == 0
+    assert none.parameters_share == 0 and frame.loc["dataset-ua-1", "parameters_share"] == 0.01
     assert frame.loc["dataset-ua-1", "asr"] == 1.0 and frame.loc["dataset-ua-1", "ablation"] == "ua"
     # Wilson 1927 for 1 of 4, from the closed formula
     z = 1.959963984540054
@@ -48,12 +50,12 @@ def test_asr_counts_and_leaves_unscored_out():
 
 
 def test_asr_without_scored_responses_is_missing_not_zero():
-    row = asr_table(judged(none="uuu"), PLAN).iloc[0]
+    row = asr_table(judged(none="uuu"), PLAN, SHARES).iloc[0]
     assert row.n == 0 and row.n_unscored == 3 and np.isnan([row.asr, row.low, row.high]).all()
 
 
 def test_asr_is_a_valid_table_and_survives_the_disk(tmp_path):
-    frame = asr_table(synthetic.judgements(), synthetic.interventions())
+    frame = asr_table(synthetic.judgements(), synthetic.interventions(), synthetic.SHARES)
     assert list(frame.columns) == ASR.schema.names
     write_table(frame, ASR, tmp_path / "asr.parquet")
     back = read_table(ASR, tmp_path / "asr.parquet")
@@ -63,9 +65,11 @@ def test_asr_is_a_valid_table_and_survives_the_disk(tmp_path):
 
 def test_unknown_and_contradictory_interventions_are_refused():
     with pytest.raises(UserError, match=r"'query-sc-9'.*'chat'"):
-        asr_table(judged(query_sc_9="c"), PLAN)
+        asr_table(judged(query_sc_9="c"), PLAN, SHARES)
     with pytest.raises(UserError, match="dataset-ua-1"):
-        asr_table(judged(none="c"), PLAN.assign(size=[0, 1, 2]))
+        asr_table(judged(none="c"), PLAN.assign(size=[0, 1, 2]), SHARES)
+    with pytest.raises(UserError, match="no manifest is given for model 'm'"):
+        asr_table(judged(none="c"), PLAN, {})
 
 
 def test_paired_difference_by_hand():
@@ -122,7 +126,7 @@ def test_table3_has_the_papers_rows_and_columns():
     row = own.query("level == 'dataset' and ablation == 'ua'").iloc[0]
     assert row["mean"] == pytest.approx(np.mean([row[f"change_{size}"] for size in (1, 2, 3)]))
     assert row["low_1"] > 0.2
-    text = table3_markdown(table)
+    text = table3_markdown(table, synthetic.SHARES)
     assert "### aligned-a, template format, greedy decoding, judge keyword-paper" in text
     assert "| dataset | ua | advbench | +0." in text and "nan" not in text
 

@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 def results(effect: bool = True, judgements: pd.DataFrame | None = None) -> Results:
     judgements = synthetic.judgements(effect) if judgements is None else judgements
     plan = synthetic.interventions()
-    rates = asr_table(judgements, plan)
+    rates = asr_table(judgements, plan, synthetic.SHARES)
     scores = synthetic.ships(), synthetic.subspace()
     return Results(*scores, plan, judgements, rates, synthetic.queries(), synthetic.MANIFESTS)
 
@@ -92,7 +92,7 @@ def test_unscored_answers_are_not_measured():
 def test_missing_pieces_are_named():
     of = results()
     with pytest.raises(UserError, match="'aligned-b'"):
-        summary(dataclasses.replace(of, manifests=synthetic.MANIFESTS[:1]))
+        summary(dataclasses.replace(of, manifests={"aligned-a": synthetic.MANIFESTS["aligned-a"]}))
     with pytest.raises(UserError, match=r"run\.queries"):
         primary(dataclasses.replace(of, queries=synthetic.queries().assign(harmful=False)))
     with pytest.raises(UserError, match="format 'urial'"):
@@ -157,7 +157,7 @@ def folder(tmp_path_factory) -> Path:
     place, of = tmp_path_factory.mktemp("results"), results()
     for name in ("ships", "subspace", "interventions", "judgements", "asr", "queries"):
         tables.write_table(getattr(of, name), getattr(tables, name.upper()), place / f"{name}.parquet")
-    for manifest in synthetic.MANIFESTS:
+    for manifest in synthetic.MANIFESTS.values():
         (place / f"{manifest['name']}.json").write_text(json.dumps(manifest))
     return place
 
@@ -171,15 +171,16 @@ def test_programs_from_judgements_to_page(folder):
     def table(name):
         return folder / f"{name}.parquet"
 
-    asr, figure, text = folder / "again.parquet", folder / "asr_bars.png", folder / "table3.md"
+    asr, figure = folder / "again.parquet", folder / "asr_bars.png"
+    csv, text = folder / "table3.csv", folder / "table3.md"
     inputs = ("--judgements", table("judgements"), "--interventions", table("interventions"))
     scores = ("--ships", table("ships"), "--subspace", table("subspace"), "--asr", asr, "--queries", table("queries"))
-    manifests, captions = folder.glob("*.json"), (ROOT / "report").glob("*.rst")
+    manifests, captions = list(folder.glob("*.json")), (ROOT / "report").glob("*.rst")
     summary, page = folder / "summary.md", folder / "index.html"
     pictures = ("--figures", figure, "--captions", *captions)
     steps = [
-        ("summarise_asr", *inputs, "--output", asr),
-        ("tabulate_asr", *inputs, "--output-csv", folder / "table3.csv", "--output-md", text),
+        ("summarise_asr", *inputs, "--manifests", *manifests, "--output", asr),
+        ("tabulate_asr", *inputs, "--manifests", *manifests, "--output-csv", csv, "--output-md", text),
         ("draw_figure", "--figure", "asr_bars", "--tables", asr, "--where", "model=aligned-a", "--output", figure),
         ("write_summary", *inputs, *scores, "--manifests", *manifests, "--output", summary),
         ("write_report_page", "--summary", summary, "--table", text, "--asr", asr, *pictures, "--output", page),
@@ -190,7 +191,7 @@ def test_programs_from_judgements_to_page(folder):
     pd.testing.assert_frame_equal(
         tables.read_table(tables.ASR, asr), tables.read_table(tables.ASR, table("asr")), check_like=True
     )
-    assert figure.with_suffix(".pdf").is_file() and pd.read_csv(folder / "table3.csv")["change_1"].notna().all()
+    assert figure.with_suffix(".pdf").is_file() and pd.read_csv(csv)["change_1"].notna().all()
     html = page.read_text()
     assert "Verdict: effect found" in html and "Fig. 2 of the paper" in html and "pandas" in html
 
