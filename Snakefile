@@ -26,6 +26,8 @@ include: "rules/scores.smk"
 include: "rules/answers.smk"
 include: "rules/asr_map.smk"
 include: "rules/figures.smk"
+include: "rules/experiment_inputs.smk"
+include: "rules/experiments.smk"
 
 
 rule all:
@@ -54,6 +56,11 @@ rule asr:
 rule asr_map:
     input:
         attacks("<results>/figures/{model}/asr_map-{dataset}-{format}-{judge}.png"),
+
+
+rule experiments:
+    input:
+        attacks("<results>/figures/{model}/experiments-{judge}.png"),
 
 
 rule figures:

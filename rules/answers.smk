@@ -66,10 +66,11 @@ rule generate_responses:
         format=format_arguments,
         queries=query_options("generate_queries"),
         decodings=json.dumps({name: config["decodings"][name] for name in RUN["decodings"]}),
+        variant=[],
     shell:
         r"""
         exec &> >(tee {log:q})
-        python {input.script:q} {params.model:q} {params.format:q} \
+        python {input.script:q} {params.model:q} {params.format:q} {params.variant:q} \
             --queries {input.queries:q} {params.queries:q} \
             --interventions {input.interventions:q} \
             --decodings {params.decodings:q} \

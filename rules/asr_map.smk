@@ -56,6 +56,7 @@ use rule generate_responses as answer_for_map with:
         format=format_arguments,
         queries=query_options("generate_queries"),
         decodings=json.dumps({RUN["decodings"][0]: config["decodings"][RUN["decodings"][0]]}),
+        variant=[],
 
 
 use rule judge_responses as judge_for_map with:

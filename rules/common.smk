@@ -36,6 +36,7 @@ wildcard_constraints:
     source="|".join(map(re.escape, config["sources"])),
     format="|".join(map(re.escape, config["formats"])),
     judge="|".join(map(re.escape, RUN["judges"])),
+    experiment="|".join(map(re.escape, config["experiments"])) or "none",
     side="train|eval",
     shard=r"\d+",
     step=r"[2-9]|[1-9]\d+",
@@ -84,8 +85,7 @@ def model_options(wildcards):
 
 
 def format_arguments(wildcards):
-    declared = selection.format_options(config, wildcards.format, wildcards.model)
-    return selection.command_line({"format": declared.pop("name"), **declared})
+    return selection.format_line(selection.format_options(config, wildcards.format, wildcards.model))
 
 
 def formats_of(wildcards):

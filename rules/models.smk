@@ -21,7 +21,7 @@ rule fetch_model:
         "../envs/safety-heads.yaml"
     params:
         declaration=hub_declaration,
-        files=["*.json", "*.safetensors", "*.model", "*.jinja", "*.txt"],
+        files=lambda wildcards: selection.hub_model_files(config, wildcards.model),
     shell:
         r"""
         exec &> >(tee {log:q})

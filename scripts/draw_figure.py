@@ -16,10 +16,11 @@ FIGURES = {  # name: (table it reads, function)
     "overlap_ablations": (tables.SUBSPACE, figures.overlap_ablations),
     "overlap_models": (tables.SUBSPACE, figures.overlap_models),
     "asr_bars": (tables.ASR, asr_figures.asr_bars),
+    "experiments": (tables.ASR, asr_figures.experiments),
     "group_size": (tables.ASR, asr_figures.group_size),
     "group_size_query": (tables.ASR, partial(asr_figures.group_size, level="query")),
 }
-TELLS_BENIGN = ("ships_heatmap", "contrast", "asr_bars", "group_size", "group_size_query")
+TELLS_BENIGN = ("ships_heatmap", "contrast", "asr_bars", "experiments", "group_size", "group_size_query")
 
 
 def run(args: argparse.Namespace) -> None:

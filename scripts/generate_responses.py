@@ -21,9 +21,9 @@ def run(args: argparse.Namespace) -> None:
     if args.interventions:
         plan = tables.read_table(tables.INTERVENTIONS, args.interventions)
     model, tokenizer = options.load_model(args)
-    prompts = dict(
-        zip(queries["query_id"], options.prompt_format(args).encode(tokenizer, queries["text"]), strict=True)
-    )
+    begun = tokenizer(args.begin, add_special_tokens=False).input_ids
+    encoded = options.prompt_format(args).encode(tokenizer, queries["text"])
+    prompts = {query: prompt + begun for query, prompt in zip(queries["query_id"], encoded, strict=True)}
     rows, requests = [], []
     for name, chosen in plan.groupby("intervention", sort=False):
         for query in queries.itertuples():
@@ -35,7 +35,13 @@ def run(args: argparse.Namespace) -> None:
     check = check_model(model, list(prompts.values()))
     answers = generate(model, tokenizer, requests, decodings, args.seed, with_drafts=check.sweep_is_exact)
     frame = pd.DataFrame(
-        {**row, "decoding": how.name, "response": a.text, "n_tokens": a.n_tokens, "stop_reason": a.stop_reason}
+        {
+            **row,
+            "decoding": how.name,
+            "response": f"{args.begin} {a.text}".strip(),
+            "n_tokens": a.n_tokens,
+            "stop_reason": a.stop_reason,
+        }
         for how, of_decoding in zip(decodings, answers, strict=True)
         for row, a in zip(rows, of_decoding, strict=True)
     ).assign(model=args.name, format=args.format)
@@ -45,11 +51,15 @@ def run(args: argparse.Namespace) -> None:
 def parser() -> argparse.ArgumentParser:
     program = argparse.ArgumentParser(description=__doc__)
     options.add_model(program)
+    options.add_donor(program)
     options.add_queries(program)
     options.add_format(program)
     program.add_argument("--interventions", metavar="PARQUET", help="of choose_interventions.py (default: none)")
     program.add_argument(
         "--decodings", type=json.loads, default=GREEDY, metavar="JSON", help="by name (default: %(default)s)"
+    )
+    program.add_argument(
+        "--begin", default="", metavar="TEXT", help="every answer is made to begin so (paper, table 7)"
     )
     program.add_argument("--output", required=True, metavar="PARQUET", help="the generations table")
     return program

@@ -1,6 +1,6 @@
 """Put a model folder in its place and describe it: from a folder, a hub snapshot, a GGUF file or an aligned model.
 
-Weights of a folder are linked, not copied; a GGUF file is converted once. The manifest is written last.
+Weights of a folder are linked, not copied; a GGUF file and pickles are converted once. The manifest is written last.
 """
 
 import argparse
@@ -31,11 +31,14 @@ def run(args: argparse.Namespace) -> None:
 
 
 def place(origin: Path, folder: Path) -> None:
-    """Convert a file, link a folder's files."""
+    """Convert a GGUF file or pickles, link a folder's safetensors."""
     if origin.is_file():
         models.convert_gguf(origin, folder)
         return
     models.check_folder(origin)
+    if not models.holds_safetensors(origin):
+        models.convert_pickles(origin, folder)
+        return
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as partial:
         for file in models.model_files(origin):

@@ -124,6 +124,36 @@ def _lines(axis: Axes, rows: pd.DataFrame, ablation: str, level: str, shift: flo
     axis.scatter(x, random["asr"], s=8, color=colour, alpha=0.6, lw=0, clip_on=False)
 
 
+@styled
+def experiments(
+    asr: pd.DataFrame, model: str | None = None, judge: str | None = None, benign: tuple[str, ...] = ()
+) -> Figure:
+    """Figs. 6a, 15, 17 and table 7: rates of the experiments, `<experiment>+<intervention>`, below the run's own.
+
+    A row of panels per decoding, a column per data set; one bar per experiment and ablation.
+    """
+    frame = select(asr, model=model, judge=judge)
+    frame = frame[frame["level"].isin(["none", "ships"])]
+    named = frame["intervention"].str.extract(r"^(?:(?P<experiment>.+)\+)?(?P<what>[^+]+)$")
+    what = frame["ablation"].map(lambda ablation: "" if pd.isna(ablation) else f", {ablation_name(ablation)}")
+    frame = frame.assign(bar=named["experiment"].fillna(frame["format"]) + what)
+    bars, datasets, ways = in_order(frame["bar"]), in_order(frame["dataset"]), in_order(frame["decoding"])
+    figure, axes = grid(len(ways), len(datasets), 2.6, 0.2 * len(bars) + 0.4, sharex=True, sharey=True)
+    for row, way in enumerate(ways):
+        for axis, dataset in zip(axes[row], datasets, strict=True):
+            here = frame[(frame["dataset"] == dataset) & (frame["decoding"] == way)].set_index("bar").reindex(bars)
+            colours = [ABLATION_COLOURS.get(ablation, GREY) for ablation in here["ablation"]]
+            axis.barh(bars, here["asr"], 0.7, color=colours, lw=0)
+            axis.errorbar(here["asr"], bars, xerr=_margins(here), clip_on=False, **_ERROR)
+            axis.set(title=dataset_title(dataset, benign) if row == 0 else "", xlim=(0, 1), xticks=[0, 0.5, 1])
+        axes[row][0].set_ylabel(way)
+    axes[0][0].invert_yaxis()
+    figure.supxlabel("share of queries complied with (ASR)", fontsize=9)
+    first = frame.iloc[0]
+    figure.suptitle(f"{first['model']}, judge {first['judge']}", fontsize=10)
+    return figure
+
+
 def _share_of_one(frame: pd.DataFrame) -> float:
     """Percent of the parameters that one ablated head is."""
     one = frame[frame["size"] > 0].iloc[0]

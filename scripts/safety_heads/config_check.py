@@ -30,6 +30,10 @@ def check(config: Mapping) -> None:
         _check_model(config, base)
     if aligned_models(config):
         _check_exam(config)
+    for name, declared in config["models"].items():
+        _known(f"models.{name}.base", [declared["base"]] if "base" in declared else [], config["models"])
+    for name, how in config["experiments"].items():
+        _known(f"experiments.{name}.format", [how["format"]] if "format" in how else [], config["formats"])
     for dataset in used_queries(config):
         source = config["queries"][dataset]["source"]
         _known(f"queries.{dataset}.source", [source], config["sources"])

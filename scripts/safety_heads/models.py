@@ -41,8 +41,13 @@ def check_folder(folder: str | Path) -> None:
     """Raise UserError unless `folder` holds a causal language model with safetensors weights and a tokenizer."""
     read_config(folder)
     load_tokenizer(folder)
-    if not list(Path(folder).glob("*.safetensors")):
-        raise UserError(f"{folder} holds no safetensors weights; convert the checkpoint (pickles are not read)")
+    if not holds_safetensors(folder) and not list(Path(folder).glob("pytorch_model*.bin")):
+        raise UserError(f"{folder} holds neither safetensors nor pytorch_model.bin weights; download it again")
+
+
+def holds_safetensors(folder: str | Path) -> bool:
+    """Whether the weights in `folder` are safetensors, which alone can be linked and loaded as they are."""
+    return any(Path(folder).glob("*.safetensors"))
 
 
 def model_files(folder: str | Path) -> list[Path]:
@@ -164,6 +169,14 @@ def convert_gguf(file: str | Path, folder: str | Path) -> None:
     model.load_state_dict(quantised.state_dict())
     model.generation_config = quantised.generation_config
     save(model, AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name), folder)
+
+
+def convert_pickles(origin: str | Path, folder: str | Path) -> None:
+    """Write a model whose weights are pickles as safetensors to `folder`, in its own dtype.
+
+    transformers reads pickles with torch's weights-only loader, which runs no code of theirs.
+    """
+    save(AutoModelForCausalLM.from_pretrained(origin, dtype="auto"), load_tokenizer(origin), folder)
 
 
 def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: str | Path) -> None:

@@ -2,19 +2,22 @@
 
 import argparse
 import json
+import logging
 from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from safety_heads import models, prompts, queries, sources
+from safety_heads import models, prompts, queries, sources, transplant
 from safety_heads.errors import UserError
 from safety_heads.heads import KINDS, WITHOUT_EPSILON, Ablation
 from safety_heads.selfcheck import Check
 from safety_heads.trunk import CACHE_GIB
 
 EPSILON = 1e-5  # the paper's
+
+logger = logging.getLogger(__name__)
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
@@ -26,21 +29,39 @@ def add_model(parser: argparse.ArgumentParser) -> None:
 
 
 def load_model(args: argparse.Namespace) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """The model and tokenizer that `add_model`'s options name; fills in `args.name`."""
+    """The model and tokenizer that `add_model`'s and `add_donor`'s options name; fills in `args.name`."""
     args.name = args.name or Path(args.model).resolve().name
-    return models.load(args.model, args.dtype, args.device)
+    donor = getattr(args, "donor", None)
+    if donor:
+        transplant.check_partners(args.model, donor)
+    model, tokenizer = models.load(args.model, args.dtype, args.device)
+    if donor:
+        n = transplant.transplant(model, models.load(donor, args.dtype, args.device)[0], args.transplant)
+        logger.info("%s: %d parameters (%s) are those of %s", args.name, n, args.transplant, donor)
+    return model, tokenizer
+
+
+def add_donor(parser: argparse.ArgumentParser) -> None:
+    """--donor, --transplant."""
+    parser.add_argument("--donor", metavar="DIR", help="a model of the same shape whose weights are put in (fig. 6a)")
+    parser.add_argument("--transplant", default="attention", choices=transplant.PARTS, help="which of them")
 
 
 def made_from(args: argparse.Namespace, check: Check | None = None) -> dict:
     """What a table is made from, for its provenance: every setting, checksums of model and queries, the self-check."""
-    places = {"model", "queries", "subspace", "openings", "interventions", "cache_gib"}
+    places = {"model", "donor", "queries", "subspace", "openings", "interventions", "cache_gib"}
     settings = {key: value for key, value in vars(args).items() if key not in places and not key.startswith("output")}
-    manifest = Path(args.model) / "model.json"
-    known = json.loads(manifest.read_text(encoding="utf-8")) if manifest.is_file() else {}
-    checksum = known.get("weights_sha256") or models.weights_checksum(args.model)
+    folders = {"model_sha256": args.model, "donor_sha256": getattr(args, "donor", None)}
+    checksums = {key: _checksum(Path(folder)) for key, folder in folders.items() if folder}
     data = {Path(path).name: sources.file_sha256(Path(path)) for path in args.queries}
     checked = {"self_check": asdict(check)} if check else {}
-    return {**settings, "model_sha256": checksum, "queries_sha256": data, **checked}
+    return {**settings, **checksums, "queries_sha256": data, **checked}
+
+
+def _checksum(folder: Path) -> str:
+    manifest = folder / "model.json"
+    known = json.loads(manifest.read_text(encoding="utf-8")) if manifest.is_file() else {}
+    return known.get("weights_sha256") or models.weights_checksum(folder)
 
 
 def add_queries(parser: argparse.ArgumentParser) -> None:

@@ -63,6 +63,12 @@ def hub_files(config: Mapping, source: str) -> list[str]:
     return sorted({file for user in users if user["source"] == source for file in user.get("files", [])})
 
 
+def hub_model_files(config: Mapping, model: str) -> list[str]:
+    """Patterns of what is fetched of a model on the hub: one kind of weights, for many repositories hold two."""
+    weights = "pytorch_model*.bin" if config["models"][model].get("pickles") else "*.safetensors"
+    return ["*.json", weights, "*.model", "*.jinja", "*.txt"]
+
+
 def model_files(config: Mapping, model: str) -> list[str]:
     """The files on this machine that a model is declared to consist of; none if it comes from elsewhere."""
     declared = config["models"][model]
@@ -96,6 +102,31 @@ def format_options(config: Mapping, name: str, model: str) -> dict:
         "template": config["formats"][name],
         "system_prompt": config["models"][model].get("system_prompt"),
     }
+
+
+def base_of(config: Mapping, model: str) -> str | None:
+    """The model that `model` was aligned from, if the configuration tells."""
+    declared = config["models"][model]
+    return declared["align"]["base"] if "align" in declared else declared.get("base")
+
+
+def experiments(config: Mapping, model: str) -> list[str]:
+    """The experiments that can be made with `model`."""
+    has_base = base_of(config, model) is not None
+    return [name for name, how in config["experiments"].items() if has_base or "transplant" not in how]
+
+
+def format_line(declared: Mapping) -> list[str]:
+    """A prompt format as the programs' options."""
+    own = dict(declared)
+    return command_line({"format": own.pop("name"), **own})
+
+
+def experiment_format(config: Mapping, experiment: str, model: str) -> dict:
+    """The prompt format of an experiment: by default the run's first, with the model's system prompt."""
+    how = config["experiments"][experiment]
+    own = format_options(config, how.get("format", config["run"]["formats"][0]), model)
+    return {**own, "system_prompt": how.get("system_prompt", own["system_prompt"])}
 
 
 def command_line(options: Mapping) -> list[str]:

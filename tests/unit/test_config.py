@@ -50,6 +50,8 @@ def test_the_configuration_as_it_stands_is_right():
         ("models/a b", {"path": "x"}),
         ("queries/mine", {"source": "garak"}),
         ("decodings/greedy/top_k", 0),
+        ("experiments/sure", {"begin": "Sure"}),
+        ("experiments/sure/transplant", "norms"),
     ],
 )
 def test_the_schema_refuses(path, value):
@@ -77,6 +79,12 @@ def test_the_schema_refuses(path, value):
         ("models/aligned-a/align/benign", {"advbench": 3}, "models.aligned-a.align.benign: advbench is not benign"),
         ("models/smollm2", {"gguf": "nowhere.gguf"}, "models.smollm2.gguf: nowhere.gguf does not exist"),
         ("models/smollm2/source", "llm-smolm2", "models.smollm2.source: 'llm-smolm2'"),
+        (
+            "models/llama-2-7b-chat",
+            {"hub": "a/b", "revision": "c", "base": "lama"},
+            "models.llama-2-7b-chat.base: 'lama'",
+        ),
+        ("experiments/base-urial/format", "urail", "experiments.base-urial.format: 'urail'.*did you mean 'urial'"),
         ("queries/advbench/source", "nowhere", "queries.advbench.source: 'nowhere'"),
         ("alignment/exam/queries", ["advbenhc"], "alignment.exam.queries: 'advbenhc'"),
         ("alignment/exam/judge", "nobody", "alignment.exam.judge: 'nobody'"),
@@ -86,6 +94,25 @@ def test_the_schema_refuses(path, value):
 def test_the_checks_refuse_and_tell_the_remedy(path, value, message):
     with pytest.raises(UserError, match=message):
         config_check.check(changed(path, value))
+
+
+def test_experiments_with_foreign_weights_are_for_models_with_a_base():
+    assert selection.base_of(CONFIG, "aligned-a") == "smollm2" and selection.base_of(CONFIG, "smollm2") is None
+    assert selection.experiments(CONFIG, "aligned-a") == list(CONFIG["experiments"])
+    assert selection.experiments(CONFIG, "smollm2") == ["sure", "system-prompt"]
+    assert selection.experiment_format(CONFIG, "base-urial", "aligned-a")["name"] == "urial"
+    told = selection.experiment_format(CONFIG, "system-prompt", "aligned-a")
+    assert selection.format_line(told) == [
+        *("--format", "chat", "--template", "chat_template"),
+        *("--system-prompt", "You are a helpful assistant."),
+    ]
+
+
+def test_one_kind_of_weights_is_fetched_from_the_hub():
+    config = changed("models/llama-2-7b-chat/pickles", True)
+    assert "*.safetensors" in selection.hub_model_files(CONFIG, "llama-2-7b-chat")
+    patterns = selection.hub_model_files(config, "llama-2-7b-chat")
+    assert "pytorch_model*.bin" in patterns and "*.safetensors" not in patterns
 
 
 def own_model(folder: Path) -> dict:
@@ -131,7 +158,7 @@ def test_a_run_without_alignment_needs_neither():
 
 
 def test_taught_answers_are_short_and_the_exams_whole():
-    assert selection.answer_length(CONFIG, "train") == {"max_new_tokens": 6}
+    assert selection.answer_length(CONFIG, "train") == {"max_new_tokens": 16}
     assert selection.answer_length(CONFIG, "eval") == {"max_new_tokens": 24}
 
 

@@ -131,6 +131,17 @@ def test_models_of_another_shape_are_not_compared(subspace):
         figures.overlap_ablations(other[other["ablation"] == "ua"])
 
 
+def test_experiments_stand_below_the_runs_own_bars(asr):
+    of_run = asr.query("format == 'chat'")
+    sure = of_run[of_run["intervention"].isin(["none", "ships-ua-1"])]
+    sure = sure.assign(intervention="sure+" + sure["intervention"], asr=0.5, low=0.4, high=0.6)
+    figure = asr_figures.experiments(pd.concat([of_run, sure]), benign=BENIGN)
+    axis = figure.axes[0]
+    labels = [label.get_text() for label in axis.get_yticklabels()]
+    assert labels == ["chat", "chat, UA", "chat, SC", "sure", "sure, UA"] and axis.get_xlim() == (0, 1)
+    assert [bar.get_width() for bar in axis.patches][3:] == [0.5, 0.5] and axis.yaxis_inverted()
+
+
 def test_asr_bars_draw_the_rates_from_zero_to_one(asr):
     figure = asr_figures.asr_bars(asr, benign=BENIGN)
     assert len(figure.axes) == 4 * 3

@@ -46,6 +46,22 @@ def test_a_folder_that_is_no_causal_model_is_refused(tmp_path):
         models.read_config(tmp_path)
 
 
+def test_pickled_weights_are_converted_once(folder, tmp_path):
+    pickled, converted = tmp_path / "pickled", tmp_path / "converted"
+    pickled.mkdir()
+    model, _ = models.load(folder)
+    for file in models.model_files(folder):
+        if file.suffix != ".safetensors":
+            (pickled / file.name).write_bytes(file.read_bytes())
+    torch.save(model.state_dict(), pickled / "pytorch_model.bin")
+    models.check_folder(pickled)
+    assert not models.holds_safetensors(pickled)
+    models.convert_pickles(pickled, converted)
+    again, _ = models.load(converted)
+    assert models.holds_safetensors(converted) and not list(converted.glob("*.bin"))
+    assert all(torch.equal(value, again.state_dict()[name]) for name, value in model.state_dict().items())
+
+
 def test_folders_without_config_tokenizer_or_weights_are_refused(folder, tmp_path):
     with pytest.raises(UserError, match=r"holds no config\.json"):
         models.read_config(tmp_path)
@@ -54,7 +70,7 @@ def test_folders_without_config_tokenizer_or_weights_are_refused(folder, tmp_pat
         models.check_folder(tmp_path)
     for name in ("tokenizer.json", "tokenizer_config.json"):
         (tmp_path / name).write_bytes((folder / name).read_bytes())
-    with pytest.raises(UserError, match="no safetensors"):
+    with pytest.raises(UserError, match="neither safetensors nor pytorch_model"):
         models.check_folder(tmp_path)
 
 

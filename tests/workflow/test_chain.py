@@ -191,6 +191,33 @@ def test_the_map_has_a_rate_for_every_head_however_many_jobs_made_it(done):
         assert (done.folder / f"results/figures/{model}/asr_map-bad-chat-keyword-paper.pdf").is_file()
 
 
+def test_experiments_stand_beside_the_run(done):
+    """tiny-a has a base, tiny-b has none, so it gets no foreign weights."""
+    run = done.snakemake("experiments")
+    assert run.returncode == 0, run.stderr[-6000:]
+    results, names = done.folder / "results", {}
+    for model in ("tiny-a", "tiny-b"):
+        asr = tables.read_table(tables.ASR, results / f"tables/{model}/experiments.parquet")
+        names[model] = set(asr["intervention"])
+        assert set(asr["n"]) == {6} and set(asr["decoding"]) == {"greedy", "top5"}
+        assert (results / f"figures/{model}/experiments-keyword-paper.pdf").is_file()
+    sure = {"sure+none", "sure+ships-ua-1", "sure+ships-sc-1"}
+    assert names == {"tiny-a": sure | {"base-attention+none", "base-urial+none"}, "tiny-b": sure}
+
+    def answers(path):
+        return pd.read_parquet(results / path).query("decoding == 'greedy'").set_index("query_id")["response"]
+
+    begun = answers("experiments/sure/tiny-a/bad/answers.parquet")
+    assert begun.str.startswith("Sure, here is").all()
+    mixed = answers("experiments/base-attention/tiny-a/bad/answers.parquet")
+    whole = pd.read_parquet(results / "generations/tiny-a/bad/chat.parquet").query("intervention == 'none'")
+    own = whole.query("decoding == 'greedy'").set_index("query_id")["response"]
+    assert set(mixed.index) == set(own.index) and (mixed != own).any()
+    stamp = tables.read_provenance(results / "experiments/base-attention/tiny-a/bad/answers.parquet")["parameters"]
+    manifest = json.loads((results / "models/tiny-b/model.json").read_text())
+    assert stamp["donor_sha256"] == manifest["weights_sha256"] and stamp["transplant"] == "attention"
+
+
 def test_manifests_describe_the_models(done):
     for name in ("tiny-a", "tiny-b"):
         manifest = json.loads((done.folder / f"results/models/{name}/model.json").read_text())

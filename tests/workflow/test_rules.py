@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tests.workflow.conftest import ROOT, environment
+from tests.workflow.conftest import ROOT, checkout, environment
 
 PROGRAMS = sorted(path.name for path in (ROOT / "scripts").glob("*.py"))
 COMPUTE = {"find_refusal_openings", "score_ships", "score_group", "generate_responses", "align_model"}
@@ -36,10 +36,29 @@ def test_the_map_needs_the_scores_and_all_heads(tiny):
     assert jobs["draw_asr_map"] == 2 and "score_group" not in jobs
 
 
+def test_experiments_with_foreign_weights_need_a_base(tiny):
+    jobs = tiny.dry_jobs("experiments", "--forceall")
+    assert jobs["pick_interventions"] == jobs["answer_experiment"] == jobs["judge_experiment"] == 3 + 1
+    assert jobs["draw_experiments"] == 2 and "score_group" in jobs  # interventions come from Ships and Sahara
+
+
 def test_the_embedded_run_aligns_two_models(tiny, real_config):
     jobs = tiny.dry_jobs("--forceall", "--configfile", str(real_config), "--replace-workflow-config")
     assert jobs["align_model"] == jobs["measure_alignment"] == 2
     assert jobs["prepare_model"] == 3
+
+
+@pytest.mark.parametrize(("preset", "n_models", "n_datasets"), [("paper", 2, 4), ("modern", 4, 4)])
+def test_the_presets_can_be_planned_without_network_or_weights(tmp_path, preset, n_models, n_datasets):
+    project = checkout(tmp_path)
+    options = ("--forceall", "--configfile", f"config/{preset}.yaml")
+    jobs = project.dry_jobs(*options)
+    assert jobs["fetch_model"] == jobs["prepare_model"] == n_models and "align_model" not in jobs
+    n_formats = 2 if preset == "paper" else 1
+    assert jobs["score_ships"] == n_models * n_datasets * n_formats * 8  # shards
+    assert jobs["generate_responses"] == n_models * (n_datasets - 1) * n_formats
+    with_bases = project.dry_jobs("experiments", *options)
+    assert with_bases["prepare_model"] == n_models + (preset == "paper")  # and the base of both
 
 
 @pytest.fixture

@@ -1,0 +1,109 @@
+"""Other ways to lock or unlock a model, beside the run's own answers (paper, figs. 6a, 15, 17, table 7). Target: experiments.
+
+in: models, queries, interventions   out: <results>/experiments/{experiment}/{model}/{dataset}/..., <results>/figures/{model}/experiments-...
+The first of the run's formats is taken unless the experiment names another.
+"""
+
+
+rule pick_interventions:
+    input:
+        script="scripts/pick_interventions.py",
+        code=code("scripts/pick_interventions.py"),
+        interventions=experiment_interventions,
+    output:
+        f"{EXPERIMENT}/plan.parquet",
+    log:
+        "<logs>/pick_interventions/{experiment}/{model}/{dataset}.log",
+    benchmark:
+        "<benchmarks>/pick_interventions/{experiment}/{model}/{dataset}.tsv"
+    localrule: True
+    conda:
+        "../envs/safety-heads.yaml"
+    params:
+        keep=lambda wildcards: config["experiments"][wildcards.experiment]["interventions"],
+        format=lambda wildcards: experiment_format(wildcards)["name"],
+        source=lambda wildcards, input: ["--interventions", *input.interventions] if input.interventions else [],
+    shell:
+        r"""
+        exec &> >(tee {log:q})
+        python {input.script:q} {params.source:q} \
+            --keep {params.keep:q} \
+            --label {wildcards.experiment:q} \
+            --name {wildcards.model:q} \
+            --dataset {wildcards.dataset:q} \
+            --format {params.format:q} \
+            --output {output:q}
+        """
+
+
+use rule generate_responses as answer_experiment with:
+    input:
+        script="scripts/generate_responses.py",
+        code=code("scripts/generate_responses.py"),
+        model="<results>/models/{model}/model.json",
+        donor=experiment_donor,
+        queries="<results>/queries/{dataset}.parquet",
+        interventions=f"{EXPERIMENT}/plan.parquet",
+    output:
+        f"{EXPERIMENT}/answers.parquet",
+    log:
+        "<logs>/answer_experiment/{experiment}/{model}/{dataset}.log",
+    benchmark:
+        "<benchmarks>/answer_experiment/{experiment}/{model}/{dataset}.tsv"
+    params:
+        model=model_options,
+        format=lambda wildcards: selection.format_line(experiment_format(wildcards)),
+        queries=query_options("generate_queries"),
+        decodings=json.dumps({name: config["decodings"][name] for name in RUN["decodings"]}),
+        variant=experiment_options,
+
+
+use rule judge_responses as judge_experiment with:
+    input:
+        script="scripts/judge_responses.py",
+        code=code("scripts/judge_responses.py"),
+        queries="<results>/queries/{dataset}.parquet",
+        responses=f"{EXPERIMENT}/answers.parquet",
+    output:
+        f"{EXPERIMENT}/judgements-{{judge}}.parquet",
+    log:
+        "<logs>/judge_experiment/{experiment}/{model}/{dataset}-{judge}.log",
+    benchmark:
+        "<benchmarks>/judge_experiment/{experiment}/{model}/{dataset}-{judge}.tsv"
+
+
+use rule summarise_asr as summarise_experiments with:
+    input:
+        script="scripts/summarise_asr.py",
+        code=code("scripts/summarise_asr.py"),
+        judgements=lambda wildcards: experiment_parts(wildcards, "judgements-{judge}"),
+        interventions=lambda wildcards: experiment_parts(wildcards, "plan"),
+        manifests="<results>/models/{model}/model.json",
+    output:
+        "<results>/tables/{model}/experiments.parquet",
+    log:
+        "<logs>/summarise_experiments/{model}.log",
+    benchmark:
+        "<benchmarks>/summarise_experiments/{model}.tsv"
+
+
+use rule draw_asr_bars as draw_experiments with:
+    input:
+        script="scripts/draw_figure.py",
+        code=code("scripts/draw_figure.py"),
+        tables=collect("<results>/tables/{{model}}/{table}.parquet", table=["asr", "experiments"]),
+    output:
+        png=report(
+            "<results>/figures/{model}/experiments-{judge}.png",
+            caption="../report/experiments.rst",
+            category="Attack success",
+            labels={"figure": "experiments", "model": "{model}", "judge": "{judge}"},
+        ),
+        pdf="<results>/figures/{model}/experiments-{judge}.pdf",
+    log:
+        "<logs>/draw_experiments/{model}-{judge}.log",
+    benchmark:
+        "<benchmarks>/draw_experiments/{model}-{judge}.tsv"
+    params:
+        figure="experiments",
+        options=lambda wildcards: ["--where", f"judge={wildcards.judge}", "--benign", *BENIGN],
