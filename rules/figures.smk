@@ -223,6 +223,52 @@ rule write_summary:
         """
 
 
+rule write_scorecard:
+    input:
+        script="scripts/write_scorecard.py",
+        code=code("scripts/write_scorecard.py"),
+        ships=tables_of_models("ships"),
+        subspace=tables_of_models("subspace"),
+        asr=tables_of_models("asr"),
+        interventions=attacks(f"{SCORES}/interventions.parquet"),
+        judgements=attacks("<results>/judgements/{judge}/{model}/{dataset}.parquet"),
+        queries=query_tables(RUN["queries"]),
+        manifests=collect("<results>/models/{model}/model.json", model=RUN["models"]),
+        reference="data/paper_values.csv",
+    output:
+        md="<results>/scorecard.md",
+        csv=report(
+            "<results>/scorecard.csv",
+            caption="../report/scorecard.rst",
+            category="Summary",
+        ),
+    log:
+        "<logs>/write_scorecard.log",
+    benchmark:
+        "<benchmarks>/write_scorecard.tsv"
+    localrule: True
+    conda:
+        "../envs/safety-heads.yaml"
+    params:
+        headline=selection.command_line(selection.headline(config)),
+    shell:
+        r"""
+        exec &> >(tee {log:q})
+        python {input.script:q} \
+            --ships {input.ships:q} \
+            --subspace {input.subspace:q} \
+            --asr {input.asr:q} \
+            --interventions {input.interventions:q} \
+            --judgements {input.judgements:q} \
+            --queries {input.queries:q} \
+            --manifests {input.manifests:q} \
+            {params.headline:q} \
+            --reference {input.reference:q} \
+            --output-md {output.md:q} \
+            --output-csv {output.csv:q}
+        """
+
+
 rule write_config:
     output:
         "<results>/config.yaml",
@@ -245,6 +291,7 @@ rule write_report_page:
         code=code("scripts/write_report_page.py"),
         summary="<results>/summary.md",
         table="<results>/tables/table3.md",
+        scorecard="<results>/scorecard.md",
         asr=tables_of_models("asr"),
         figures=all_figures(),
         captions=sorted(str(path) for path in Path("report").glob("*.rst")),
@@ -272,6 +319,7 @@ rule write_report_page:
         python {input.script:q} \
             --summary {input.summary:q} \
             --table {input.table:q} \
+            --scorecard {input.scorecard:q} \
             --asr {params.asr:q} \
             --figures {input.figures:q} \
             --captions {input.captions:q} {params.cards:q} \

@@ -24,18 +24,21 @@ pre { background: #f6f6f6; padding: 1rem; overflow-x: auto; font-size: .8rem }
 
 
 def page(
-    summary: str,
-    table3: str,
+    texts: Mapping[str, str],
     figures: Sequence[tuple[Path, str]],
     cards: Mapping[str, dict],
     provenance: dict,
     config: str = "",
 ) -> str:
-    """The page; `figures` are PNG files with their captions, `cards` the alignment cards by model."""
+    """The page; `texts` is Markdown by section, `figures` are PNG files with captions, `cards` the alignment cards.
+
+    The figures come behind the first text.
+    """
+    (first, opening), *others = [(title, markdown_to_html(re.sub(r"\A# .*\n", "", t))) for title, t in texts.items()]
     sections = {
-        "Summary": markdown_to_html(re.sub(r"\A# .*\n", "", summary)),
+        first: opening,
         "Figures": "".join(_figure(path, caption) for path, caption in figures),
-        "Change of ASR by number of heads": markdown_to_html(table3),
+        **dict(others),
         "How the models were aligned": "".join(_card(model, card) for model, card in cards.items()),
         "Provenance": _provenance(provenance, config),
     }

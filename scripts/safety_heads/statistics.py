@@ -71,8 +71,8 @@ def wilson(successes: pd.Series, trials: pd.Series) -> tuple[np.ndarray, np.ndar
     return np.where(n > 0, np.clip(low, 0, 1), np.nan), np.where(n > 0, np.clip(high, 0, 1), np.nan)
 
 
-def paired_differences(judgements: pd.DataFrame, interventions: pd.DataFrame) -> pd.DataFrame:
-    """Change of ASR against `none` over the queries that both have scored, one row per intervention.
+def paired_differences(judgements: pd.DataFrame, interventions: pd.DataFrame, against: str = "none") -> pd.DataFrame:
+    """Change of ASR against one intervention over the queries that both have scored, one row per other intervention.
 
     Columns: the setting, intervention and its traits, n_pairs, gained (newly complied), lost, difference, low, high,
     p_value. Without a common scored query the numbers are NaN.
@@ -80,11 +80,11 @@ def paired_differences(judgements: pd.DataFrame, interventions: pd.DataFrame) ->
     scored = judgements[judgements["verdict"] != "unscored"]
     scored = scored.assign(complied=scored["verdict"] == "complied")
     complied = scored[[*SETTING, "intervention", "query_id", "complied"]]
-    before = complied[complied["intervention"] == "none"].drop(columns="intervention")
+    before = complied[complied["intervention"] == against].drop(columns="intervention")
     pairs = complied.merge(before, on=[*SETTING, "query_id"], suffixes=("", "_before"), how="left")
     rows = []
     for key, group in pairs.groupby([*SETTING, "intervention"], sort=False):
-        if key[-1] == "none":
+        if key[-1] == against:
             continue
         both = group.dropna(subset=["complied_before"])
         after, base = both["complied"].astype(bool), both["complied_before"].astype(bool)

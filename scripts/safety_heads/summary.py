@@ -4,61 +4,17 @@ An effect is claimed only if the 95 % interval of the paired change excludes 0 *
 else the summary says "no effect found". The paper's Ships has no sign, so the sign is told apart.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-
 import pandas as pd
 
 from safety_heads.errors import UserError
 from safety_heads.manifests import head_share, head_weights
 from safety_heads.ranking import bootstrap_firsts, kendalls_w, mean_ships
+from safety_heads.results import Primary, Results, harmful_datasets
 from safety_heads.statistics import overlaps, paired_differences
 from safety_heads.table3 import markdown_table, rate
 
 TOP = 10
 SETTING = ["model", "dataset", "format", "decoding", "judge"]
-
-
-@dataclass(frozen=True)
-class Results:
-    """The tables a summary is made from, and one manifest per model."""
-
-    ships: pd.DataFrame
-    subspace: pd.DataFrame
-    interventions: pd.DataFrame
-    judgements: pd.DataFrame
-    asr: pd.DataFrame
-    queries: pd.DataFrame
-    manifests: Mapping[str, dict]  # by model
-
-
-@dataclass(frozen=True)
-class Primary:
-    """The setting of the headline, chosen before the results are seen."""
-
-    dataset: str
-    format: str
-    ablation: str = "ua"
-    decoding: str = "greedy"
-    judge: str = "keyword-paper"
-
-
-def primary(results: Results, dataset: str | None = None, format: str | None = None, **others: str) -> Primary:
-    """The headline's setting; by default the first harmful data set and the first format of the Ships table."""
-    harmful = harmful_datasets(results)
-    if dataset is None and not harmful:
-        raise UserError("no harmful data set is among the queries; the summary is about one: add it to run.queries")
-    first = Primary(dataset or harmful[0], format or results.ships["format"].iloc[0], **others)
-    for column, table in {"dataset": "ships", "format": "ships", "ablation": "ships", "judge": "judgements"}.items():
-        if getattr(first, column) not in set(getattr(results, table)[column]):
-            raise UserError(f"{column} {getattr(first, column)!r} of the headline is not in the {table} table")
-    return first
-
-
-def harmful_datasets(results: Results) -> list[str]:
-    """Harmful data sets in the order of the Ships table."""
-    harmful = set(results.queries.loc[results.queries["harmful"], "dataset"])
-    return [name for name in results.ships["dataset"].unique() if name in harmful]
 
 
 def write_summary(results: Results, setting: Primary) -> str:

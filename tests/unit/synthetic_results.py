@@ -3,6 +3,9 @@
 import numpy as np
 import pandas as pd
 
+from safety_heads.results import Results
+from safety_heads.statistics import asr_table
+
 N_LAYERS, N_HEADS, N_QUERIES = 30, 9, 32
 PLANTED = (18, 8)
 MODELS = ("aligned-a", "aligned-b")
@@ -97,3 +100,12 @@ def judgements(effect: bool = True, unscored: int = 1, decodings: tuple[str, ...
                 answer = {"query_id": f"{row['dataset']}-{n}", "verdict": verdict, "score": 0.0, "reason": "made"}
                 rows.append({**key, "decoding": decoding, "judge": JUDGE, **answer})
     return pd.DataFrame(rows)
+
+
+def results(effect: bool = True, judged: pd.DataFrame | None = None) -> Results:
+    """All tables of a run; `judged` stands in for the judgements."""
+    judged = judgements(effect) if judged is None else judged
+    plan = interventions()
+    rates = asr_table(judged, plan, SHARES)
+    scores = ships(), subspace()
+    return Results(*scores, plan, judged, rates, queries(), MANIFESTS)

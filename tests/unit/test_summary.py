@@ -14,18 +14,11 @@ import synthetic_results as synthetic
 from safety_heads import tables
 from safety_heads.errors import UserError
 from safety_heads.report_page import caption_for, markdown_to_html, page
-from safety_heads.statistics import asr_table
-from safety_heads.summary import Results, primary, verdict, write_summary
+from safety_heads.results import Results, primary
+from safety_heads.summary import verdict, write_summary
+from synthetic_results import results
 
 ROOT = Path(__file__).parents[2]
-
-
-def results(effect: bool = True, judgements: pd.DataFrame | None = None) -> Results:
-    judgements = synthetic.judgements(effect) if judgements is None else judgements
-    plan = synthetic.interventions()
-    rates = asr_table(judgements, plan, synthetic.SHARES)
-    scores = synthetic.ships(), synthetic.subspace()
-    return Results(*scores, plan, judgements, rates, synthetic.queries(), synthetic.MANIFESTS)
 
 
 def summary(of: Results) -> str:
@@ -55,7 +48,7 @@ def test_a_null_is_printed_as_a_null():
 def test_random_heads_that_do_as_much_void_the_effect():
     judgements = synthetic.judgements()
     random = judgements["intervention"].eq("random-ua-1-draw2")
-    text = summary(results(judgements=judgements.assign(verdict=judgements["verdict"].mask(random, "complied"))))
+    text = summary(results(judged=judgements.assign(verdict=judgements["verdict"].mask(random, "complied"))))
     assert "Verdict: no effect found: a random head does as much." in text and ": effect found" not in text
 
 
@@ -85,7 +78,7 @@ def test_the_sign_is_told_and_its_absence_too():
 
 
 def test_unscored_answers_are_not_measured():
-    text = summary(results(judgements=synthetic.judgements().assign(verdict="unscored")))
+    text = summary(results(judged=synthetic.judgements().assign(verdict="unscored")))
     assert "not measured" in text and "effect found" not in text and "nan" not in text
 
 
@@ -137,7 +130,7 @@ def test_the_page_needs_nothing_from_outside(tmp_path):
     image = tmp_path / "sign.png"
     image.write_bytes(b"\x89PNG")
     pictures, cards = [(image, "what <it> shows")], {"m": CARD}
-    html = page("# Summary\n\n- a\n", "", pictures, cards, {"code_version": "v1"})
+    html = page({"Summary": "# Summary\n\n- a\n"}, pictures, cards, {"code_version": "v1"})
     assert "data:image/png;base64," in html and "what &lt;it&gt; shows" in html and "v1" in html
     assert "0.97 [0.83, 0.99]" in html and "1.86 before, 1.61 after" in html and "failed: good: too many" in html
     assert not re.search(r"(src|href)=.(?!data:|#)", html) and "<script" not in html and "http" not in html
@@ -178,12 +171,26 @@ def test_programs_from_judgements_to_page(folder):
     manifests, captions = list(folder.glob("*.json")), (ROOT / "report").glob("*.rst")
     summary, page = folder / "summary.md", folder / "index.html"
     pictures = ("--figures", figure, "--captions", *captions)
+    card, told = folder / "scorecard.csv", folder / "scorecard.md"
+    paper, shown = ("--reference", ROOT / "data" / "paper_values.csv"), ("--scorecard", told)
     steps = [
         ("summarise_asr", *inputs, "--manifests", *manifests, "--output", asr),
         ("tabulate_asr", *inputs, "--manifests", *manifests, "--output-csv", csv, "--output-md", text),
         ("draw_figure", "--figure", "asr_bars", "--tables", asr, "--where", "model=aligned-a", "--output", figure),
         ("write_summary", *inputs, *scores, "--manifests", *manifests, "--output", summary),
-        ("write_report_page", "--summary", summary, "--table", text, "--asr", asr, *pictures, "--output", page),
+        (
+            "write_scorecard",
+            *inputs,
+            *scores,
+            "--manifests",
+            *manifests,
+            *paper,
+            "--output-csv",
+            card,
+            "--output-md",
+            told,
+        ),
+        ("write_report_page", "--summary", summary, "--table", text, "--asr", asr, *shown, *pictures, "--output", page),
     ]
     for step in steps:
         done = program(*step)
@@ -193,6 +200,7 @@ def test_programs_from_judgements_to_page(folder):
     )
     assert figure.with_suffix(".pdf").is_file() and pd.read_csv(csv)["change_1"].notna().all()
     html = page.read_text()
+    assert "one head&#x27;s ablation multiplies ASR" in html and len(pd.read_csv(card)) == 103
     assert "Verdict: effect found" in html and "Fig. 2 of the paper" in html and "pandas" in html
 
 

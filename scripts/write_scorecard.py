@@ -1,0 +1,45 @@
+"""Set the paper's numbers beside ours and judge its claims, as Markdown and CSV."""
+
+import argparse
+
+import pandas as pd
+
+from safety_heads import logs, tables
+from safety_heads.errors import UserError
+from safety_heads.results import add_results, read_results
+from safety_heads.scorecard import KEY, claims, compare, scorecard_markdown
+from safety_heads.statistics import paired_differences
+
+
+def run(args: argparse.Namespace) -> None:
+    results, setting = read_results(args)
+    asr = pd.concat([results.asr, *(tables.read_table(tables.ASR, path) for path in args.experiments)])
+    changes = paired_differences(results.judgements, results.interventions)
+    numbers = compare(read_reference(args.reference), asr, changes, setting.judge)
+    text = scorecard_markdown(numbers, claims(results, setting), setting)
+    with tables.atomic_path(args.output_csv) as partial:
+        numbers.to_csv(partial, index=False, float_format="%.4f")
+    with tables.atomic_path(args.output_md) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def read_reference(path: str) -> pd.DataFrame:
+    columns = ["place", *KEY, "kind", "value"]
+    frame = pd.read_csv(path)
+    if missing := [name for name in columns if name not in frame.columns]:
+        raise UserError(f"{path} has no column {missing[0]!r}; it needs {', '.join(columns)}")
+    return frame[columns]
+
+
+def parser() -> argparse.ArgumentParser:
+    options = argparse.ArgumentParser(description=__doc__)
+    add_results(options)
+    options.add_argument("--reference", required=True, metavar="CSV", help="the paper's numbers")
+    options.add_argument("--experiments", nargs="*", default=[], metavar="PARQUET", help="rates of the experiments")
+    options.add_argument("--output-csv", required=True, metavar="CSV")
+    options.add_argument("--output-md", required=True, metavar="MD")
+    return options
+
+
+if __name__ == "__main__":
+    logs.main(run, parser())
