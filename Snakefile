@@ -26,6 +26,7 @@ include: "rules/scores.smk"
 include: "rules/answers.smk"
 include: "rules/asr_map.smk"
 include: "rules/figures.smk"
+include: "rules/attention.smk"
 include: "rules/experiment_inputs.smk"
 include: "rules/experiments.smk"
 
@@ -58,6 +59,11 @@ rule asr_map:
         attacks("<results>/figures/{model}/asr_map-{dataset}-{format}-{judge}.png"),
 
 
+rule attention_maps:
+    input:
+        attacks("<results>/figures/{model}/attention_maps-{dataset}-{format}.png"),
+
+
 rule experiments:
     input:
         attacks("<results>/figures/{model}/experiments-{judge}.png"),
@@ -66,6 +72,14 @@ rule experiments:
 rule figures:
     input:
         all_figures(),
+
+
+rule paper:
+    input:
+        rules.all.input,
+        rules.asr_map.input,
+        rules.attention_maps.input,
+        rules.experiments.input,
 
 
 onsuccess:

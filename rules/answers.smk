@@ -13,6 +13,7 @@ rule choose_interventions:
         subspace=lambda wildcards: score_parts(wildcards, subspace_names(1, RUN["group_size"])),
     output:
         interventions="<results>/scores/{model}/{dataset}/{format}/interventions.parquet",
+        controls="<results>/scores/{model}/{dataset}/{format}/controls.parquet",
         sahara="<results>/scores/{model}/{dataset}/{format}/sahara.parquet",
     log:
         "<logs>/choose_interventions/{model}/{dataset}/{format}.log",
@@ -37,6 +38,7 @@ rule choose_interventions:
             --random-draws {params.draws:q} \
             --seed {params.seed:q} \
             --output {output.interventions:q} \
+            --output-controls {output.controls:q} \
             --output-sahara {output.sahara:q}
         """
 

@@ -8,10 +8,13 @@ def experiment_format(wildcards):
 
 
 def experiment_interventions(wildcards):
-    """The run's interventions in the experiment's format; none if no head is ablated in it."""
-    if config["experiments"][wildcards.experiment]["interventions"] == ["none"]:
+    """The run's interventions and controls in the experiment's format; none if no head is ablated in it."""
+    how = config["experiments"][wildcards.experiment]
+    if how["interventions"] == ["none"]:
         return []
-    return collect(f"{SCORES}/interventions.parquet", format=experiment_format(wildcards)["name"], **wildcards)
+    dataset = HARMFUL[0] if how.get("benign") else wildcards.dataset
+    known = {"model": wildcards.model, "dataset": dataset, "format": experiment_format(wildcards)["name"]}
+    return collect(f"{SCORES}/{{name}}.parquet", name=["interventions", "controls"], **known)
 
 
 def experiment_donor(wildcards):
@@ -30,9 +33,10 @@ def experiment_options(wildcards):
 
 
 def experiment_parts(wildcards, name):
-    """One file for every experiment with the model, harmful data set and judge."""
-    names = selection.experiments(config, wildcards.model)
-    files = collect(
-        f"{EXPERIMENT}/{name}.parquet", model=wildcards.model, experiment=names, dataset=HARMFUL, judge=RUN["judges"]
-    )
+    """One file for every experiment with the model, and its data sets and judges."""
+    files = []
+    for experiment in selection.experiments(config, wildcards.model):
+        datasets = BENIGN if config["experiments"][experiment].get("benign") else HARMFUL
+        known = {"model": wildcards.model, "experiment": experiment, "dataset": datasets, "judge": RUN["judges"]}
+        files += collect(f"{EXPERIMENT}/{name}.parquet", **known)
     return list(dict.fromkeys(files))

@@ -269,6 +269,42 @@ rule write_scorecard:
         """
 
 
+rule tabulate_cost:
+    input:
+        script="scripts/tabulate_cost.py",
+        code=code("scripts/tabulate_cost.py"),
+        asr=tables_of_models("asr"),
+        manifests=collect("<results>/models/{model}/model.json", model=RUN["models"]),
+        after=["<results>/summary.md", *all_figures()],
+    output:
+        md="<results>/tables/cost.md",
+        csv=report(
+            "<results>/tables/cost.csv",
+            caption="../report/cost.rst",
+            category="Tables",
+            labels={"table": "cost", "model": "all"},
+        ),
+    log:
+        "<logs>/tabulate_cost.log",
+    benchmark:
+        "<benchmarks>/tabulate_cost.tsv"
+    localrule: True
+    conda:
+        "../envs/safety-heads.yaml"
+    params:
+        benchmarks=config.get("pathvars", {}).get("benchmarks", "results/benchmarks"),
+    shell:
+        r"""
+        exec &> >(tee {log:q})
+        python {input.script:q} \
+            --benchmarks {params.benchmarks:q} \
+            --asr {input.asr:q} \
+            --manifests {input.manifests:q} \
+            --output-md {output.md:q} \
+            --output-csv {output.csv:q}
+        """
+
+
 rule write_config:
     output:
         "<results>/config.yaml",
@@ -292,6 +328,7 @@ rule write_report_page:
         summary="<results>/summary.md",
         table="<results>/tables/table3.md",
         scorecard="<results>/scorecard.md",
+        cost="<results>/tables/cost.md",
         asr=tables_of_models("asr"),
         figures=all_figures(),
         captions=sorted(str(path) for path in Path("report").glob("*.rst")),
@@ -312,14 +349,18 @@ rule write_report_page:
         "../envs/safety-heads.yaml"
     params:
         asr=lambda wildcards, input: input.asr[0],
+        texts=lambda wildcards, input: [
+            f"Summary={input.summary}",
+            f"Change of ASR by number of heads={input.table}",
+            f"Scorecard={input.scorecard}",
+            f"Cost={input.cost}",
+        ],
         cards=lambda wildcards, input: ["--cards", *input.cards] if input.cards else [],
     shell:
         r"""
         exec &> >(tee {log:q})
         python {input.script:q} \
-            --summary {input.summary:q} \
-            --table {input.table:q} \
-            --scorecard {input.scorecard:q} \
+            --texts {params.texts:q} \
             --asr {params.asr:q} \
             --figures {input.figures:q} \
             --captions {input.captions:q} {params.cards:q} \

@@ -15,9 +15,9 @@ def run(args: argparse.Namespace) -> None:
     ships = tables.read_table(tables.SHIPS, args.ships)
     subspace = tables.read_table(tables.SUBSPACE, args.subspace)
     plan = interventions.Plan(args.sizes, args.random_draws, args.seed)
-    parts, groups = [], []
+    parts, groups, controls = [], [], []
     for key, scores in ships.groupby(setting, sort=False):
-        chosen = [interventions.unablated()]
+        chosen, beside = [interventions.unablated()], []
         for kind, rows in scores.groupby("ablation", sort=False):
             heads = [Head(*place) for place in rows[["layer", "head"]].drop_duplicates().itertuples(index=False)]
             group = sahara.grow(subspace[(subspace[[*setting, "ablation"]] == [*key, kind]).all(axis=1)])
@@ -25,9 +25,13 @@ def run(args: argparse.Namespace) -> None:
             logging.info("%s %s: %s", " ".join(key), kind, ", ".join(f"{h.layer}-{h.head}" for h in group.itertuples()))
             ablation = Ablation(kind, args.epsilons[kind])
             chosen.append(interventions.interventions(rows, group, heads, ablation, plan))
-        parts.append(pd.concat(chosen, ignore_index=True).assign(**dict(zip(setting, key, strict=True))))
-    frame = pd.concat(parts, ignore_index=True)
-    tables.write_table(frame, tables.INTERVENTIONS, args.output, random_draws=args.random_draws, seed=args.seed)
+            beside.append(interventions.controls(rows, ablation, plan))
+        own = dict(zip(setting, key, strict=True))
+        parts.append(pd.concat(chosen, ignore_index=True).assign(**own))
+        controls.append(pd.concat(beside, ignore_index=True).assign(**own))
+    how = {"random_draws": args.random_draws, "seed": args.seed}
+    tables.write_table(pd.concat(parts, ignore_index=True), tables.INTERVENTIONS, args.output, **how)
+    tables.write_table(pd.concat(controls, ignore_index=True), tables.INTERVENTIONS, args.output_controls, **how)
     tables.write_table(pd.concat(groups, ignore_index=True), tables.SAHARA, args.output_sahara)
 
 
@@ -40,6 +44,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--random-draws", type=int, default=3, help="random groups of each size (default 3)")
     options.add_argument("--seed", type=int, default=0, help="of the random groups")
     options.add_argument("--output", required=True, metavar="PARQUET", help="the interventions table")
+    options.add_argument("--output-controls", required=True, metavar="PARQUET", help="others, for experiments")
     options.add_argument("--output-sahara", required=True, metavar="PARQUET", help="Sahara's groups")
     return options
 

@@ -4,7 +4,7 @@ import argparse
 from functools import partial
 from pathlib import Path
 
-from safety_heads import asr_figures, figures, logs, tables
+from safety_heads import asr_figures, figures, logs, pattern_figures, tables
 from safety_heads.errors import UserError
 from safety_heads.figure_style import save, select
 
@@ -15,6 +15,7 @@ FIGURES = {  # name: (table it reads, function)
     "score_distribution": (tables.SUBSPACE, figures.score_distribution),
     "overlap_ablations": (tables.SUBSPACE, figures.overlap_ablations),
     "overlap_models": (tables.SUBSPACE, figures.overlap_models),
+    "attention_maps": (tables.PATTERNS, pattern_figures.attention_maps),
     "asr_bars": (tables.ASR, asr_figures.asr_bars),
     "experiments": (tables.ASR, asr_figures.experiments),
     "group_size": (tables.ASR, asr_figures.group_size),

@@ -17,9 +17,7 @@ def run(args: argparse.Namespace) -> None:
     }
     config = _text(args.config) if args.config else ""
     stamp = tables.read_provenance(args.asr)
-    texts = {"Summary": _text(args.summary), "Change of ASR by number of heads": _text(args.table)}
-    if args.scorecard:
-        texts["Scorecard"] = _text(args.scorecard)
+    texts = {title: _text(path) for title, _, path in (pair.partition("=") for pair in args.texts)}
     html = page(texts, figures, cards, stamp, config)
     with tables.atomic_path(args.output) as partial:
         partial.write_text(html, encoding="utf-8")
@@ -34,9 +32,7 @@ def _text(path: str) -> str:
 
 def parser() -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--summary", required=True, metavar="MD")
-    options.add_argument("--table", required=True, metavar="MD", help="table 3")
-    options.add_argument("--scorecard", metavar="MD")
+    options.add_argument("--texts", required=True, nargs="+", metavar="TITLE=MD", help="the first before the figures")
     options.add_argument("--asr", required=True, metavar="PARQUET", help="its provenance goes on the page")
     options.add_argument("--figures", nargs="*", default=[], metavar="PNG", help="in the order of the page")
     options.add_argument("--captions", nargs="*", default=[], metavar="RST", help="named as the figure or its folder")

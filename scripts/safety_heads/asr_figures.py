@@ -133,10 +133,10 @@ def experiments(
     A row of panels per decoding, a column per data set; one bar per experiment and ablation.
     """
     frame = select(asr, model=model, judge=judge)
-    frame = frame[frame["level"].isin(["none", "ships"])]
     named = frame["intervention"].str.extract(r"^(?:(?P<experiment>.+)\+)?(?P<what>[^+]+)$")
-    what = frame["ablation"].map(lambda ablation: "" if pd.isna(ablation) else f", {ablation_name(ablation)}")
-    frame = frame.assign(bar=named["experiment"].fillna(frame["format"]) + what)
+    frame = frame.assign(experiment=named["experiment"])
+    frame = frame[frame["experiment"].notna() | frame["level"].isin(["none", "ships"])]
+    frame = frame.assign(bar=frame.apply(_bar_name, axis=1))
     bars, datasets, ways = in_order(frame["bar"]), in_order(frame["dataset"]), in_order(frame["decoding"])
     figure, axes = grid(len(ways), len(datasets), 2.6, 0.2 * len(bars) + 0.4, sharex=True, sharey=True)
     for row, way in enumerate(ways):
@@ -152,6 +152,18 @@ def experiments(
     first = frame.iloc[0]
     figure.suptitle(f"{first['model']}, judge {first['judge']}", fontsize=10)
     return figure
+
+
+def _bar_name(row: pd.Series) -> str:
+    """`sure`, `chat, UA`, `sign, carrier, UA`: the experiment or the run's format, and what is ablated."""
+    parts = [row["format"] if pd.isna(row["experiment"]) else row["experiment"]]
+    if row["level"] in ("carrier", "suppressor"):
+        parts.append(row["level"])
+    if not pd.isna(row["ablation"]):
+        parts.append(ablation_name(row["ablation"]))
+    if not pd.isna(row["draw"]):
+        parts.append(f"draw {row['draw']:.0f}")
+    return ", ".join(parts)
 
 
 def _share_of_one(frame: pd.DataFrame) -> float:

@@ -54,6 +54,28 @@ def interventions(
     return pd.concat(parts, ignore_index=True)
 
 
+def controls(ships: pd.DataFrame, ablation: Ablation, plan: Plan) -> pd.DataFrame:
+    """What else to ablate to understand the head that Ships puts first, from one setting's scores.
+
+    `layer`: random heads of its own layer. `carrier`, `suppressor`: the heads without which the log-odds of a refusal
+    fall and rise most; none where the model has no refusals to measure.
+    """
+    means = mean_ships(ships)
+    [best] = [Head(*place) for place in top_heads(means, "kl_nats", 1)]
+    others = [Head(best.layer, head) for head in sorted(set(means.loc[means["layer"] == best.layer, "head"]))]
+    others.remove(best)
+    order = _permutation(plan.seed, 0, len(others))[: plan.random_draws]
+    parts = [
+        _rows(f"layer-{ablation.kind}-1-draw{draw}", "layer", [others[place]], ablation, draw=draw)
+        for draw, place in enumerate(order, start=1)
+    ]
+    signed = means.dropna(subset=["refusal_logodds_change"]).sort_values("refusal_logodds_change")
+    for level, rows in (("carrier", signed.head(1)), ("suppressor", signed.tail(1))):
+        heads = [Head(int(row.layer), int(row.head)) for row in rows.itertuples()]
+        parts += [_rows(f"{level}-{ablation.kind}-1", level, [head], ablation) for head in heads]
+    return pd.concat([_rows("none", "none", [], None).head(0), *parts], ignore_index=True)
+
+
 def every_head(heads: Sequence[Head], ablations: Sequence[Ablation], beside_none: bool) -> pd.DataFrame:
     """Each of `heads` alone, for the map of success rates over all heads (paper, fig. 4b), and `none` if wanted."""
     alone = [_rows(f"map-{how.kind}-{head}", "map", [head], how) for how in ablations for head in heads]
@@ -68,9 +90,12 @@ def random_heads(heads: Sequence[Head], chosen: set[Head], plan: Plan, draw: int
             f"{plan.sizes} random heads are wanted, but only {len(others)} of the model's {len(heads)} heads were not "
             f"chosen; lower run.group_size"
         )
-    digest = hashlib.sha256(f"{plan.seed}:{draw}".encode()).digest()
-    order = np.random.default_rng(int.from_bytes(digest[:8], "little")).permutation(len(others))
-    return [others[place] for place in order[: plan.sizes]]
+    return [others[place] for place in _permutation(plan.seed, draw, len(others))[: plan.sizes]]
+
+
+def _permutation(seed: int, draw: int, n: int) -> np.ndarray:
+    digest = hashlib.sha256(f"{seed}:{draw}".encode()).digest()
+    return np.random.default_rng(int.from_bytes(digest[:8], "little")).permutation(n)
 
 
 def _best(scores: pd.DataFrame, k: int) -> list[Head]:

@@ -86,13 +86,26 @@ INTERVENTIONS = _table(
     "model dataset format intervention query_id layer head",
     intervention=_TEXT,
     **_SETTING,
-    level=_TEXT,  # none | query | dataset | ships | random | map
+    level=_TEXT,  # none | query | dataset | ships | random | map | layer | carrier | suppressor
     size=_INT,
     draw=_INT,
     query_id=_TEXT,
     **_HEAD,
     ablation=_TEXT,
     epsilon=_REAL,
+)
+# One row per entry of an attention matrix: how much the token at `row` attends to that at `column`.
+PATTERNS = _table(
+    "patterns",
+    "model dataset format query_id layer head scaled epsilon row column",
+    **_SETTING,
+    query_id=_TEXT,
+    **_HEAD,
+    scaled=_TEXT,  # q | k | v | mean q | mean k
+    epsilon=_REAL,
+    row=_INT,
+    column=_INT,
+    weight=_REAL,
 )
 GENERATIONS = _table(
     "generations",

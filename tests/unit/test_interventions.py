@@ -40,6 +40,20 @@ def test_the_plan_is_what_the_paper_ablates():
     assert frame["intervention"].nunique() == 3 + 3 + 1 + 9
 
 
+def test_controls_are_of_the_first_heads_layer_and_by_sign():
+    scores = ships().assign(refusal_logodds_change=[-0.1 * head.head + 0.3 * head.layer for head in HEADS] * 2)
+    frame = interventions.controls(scores, UA, interventions.Plan(3, 3, 0)).set_index("intervention")
+    first = Head(0, 0)  # by mean Ships
+    drawn = {Head(row.layer, row.head) for row in frame[frame["level"] == "layer"].itertuples()}
+    assert drawn == {Head(0, 1), Head(0, 2), Head(0, 3)} and first not in drawn
+    signed = frame.loc[["carrier-ua-1", "suppressor-ua-1"], ["layer", "head"]].to_numpy().tolist()
+    assert signed == [[0, 3], [2, 0]]
+    unsigned = interventions.controls(
+        ships().assign(refusal_logodds_change=float("nan")), UA, interventions.Plan(3, 2, 0)
+    )
+    assert unsigned["intervention"].tolist() == ["layer-ua-1-draw1", "layer-ua-1-draw2"]
+
+
 def test_a_querys_own_heads_are_unknown_for_other_queries():
     frame = chosen()
     assert interventions.ablated_heads(frame[frame["intervention"] == "query-ua-1"], "unscored") is None

@@ -172,7 +172,8 @@ def test_programs_from_judgements_to_page(folder):
     summary, page = folder / "summary.md", folder / "index.html"
     pictures = ("--figures", figure, "--captions", *captions)
     card, told = folder / "scorecard.csv", folder / "scorecard.md"
-    paper, shown = ("--reference", ROOT / "data" / "paper_values.csv"), ("--scorecard", told)
+    paper = ("--reference", ROOT / "data" / "paper_values.csv")
+    texts = (f"Summary={summary}", f"Changes={text}", f"Scorecard={told}")
     steps = [
         ("summarise_asr", *inputs, "--manifests", *manifests, "--output", asr),
         ("tabulate_asr", *inputs, "--manifests", *manifests, "--output-csv", csv, "--output-md", text),
@@ -190,7 +191,7 @@ def test_programs_from_judgements_to_page(folder):
             "--output-md",
             told,
         ),
-        ("write_report_page", "--summary", summary, "--table", text, "--asr", asr, *shown, *pictures, "--output", page),
+        ("write_report_page", "--texts", *texts, "--asr", asr, *pictures, "--output", page),
     ]
     for step in steps:
         done = program(*step)

@@ -75,7 +75,7 @@ def tiny_config(config: dict) -> dict:
         "tiny-a": {"path": "own/tiny-a", "head_shards": 2, "base": "tiny-b"},
         "tiny-b": {"path": "own/tiny-b", "system_prompt": "be brief"},
     }
-    kept = ("sure", "base-attention", "base-urial")
+    kept = ("sure", "base-attention", "base-urial", "sign", "benign")
     config["experiments"] = {name: how for name, how in config["experiments"].items() if name in kept}
     config["decodings"] = {"greedy": {"max_new_tokens": 6, "top_k": 1}, "top5": {"max_new_tokens": 5, "top_k": 5}}
     config["run"] |= {

@@ -201,7 +201,8 @@ def test_experiments_stand_beside_the_run(done):
         names[model] = set(asr["intervention"])
         assert set(asr["n"]) == {6} and set(asr["decoding"]) == {"greedy", "top5"}
         assert (results / f"figures/{model}/experiments-keyword-paper.pdf").is_file()
-    sure = {"sure+none", "sure+ships-ua-1", "sure+ships-sc-1"}
+    sure = {f"{label}+{name}" for label in ("sure", "benign") for name in ("none", "ships-ua-1", "ships-sc-1")}
+    sure |= {"sign+none"}  # random models never refuse: no head carries refusal or suppresses it
     assert names == {"tiny-a": sure | {"base-attention+none", "base-urial+none"}, "tiny-b": sure}
 
     def answers(path):

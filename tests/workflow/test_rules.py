@@ -38,7 +38,7 @@ def test_the_map_needs_the_scores_and_all_heads(tiny):
 
 def test_experiments_with_foreign_weights_need_a_base(tiny):
     jobs = tiny.dry_jobs("experiments", "--forceall")
-    assert jobs["pick_interventions"] == jobs["answer_experiment"] == jobs["judge_experiment"] == 3 + 1
+    assert jobs["pick_interventions"] == jobs["answer_experiment"] == jobs["judge_experiment"] == 5 + 3
     assert jobs["draw_experiments"] == 2 and "score_group" in jobs  # interventions come from Ships and Sahara
 
 
@@ -46,6 +46,12 @@ def test_the_embedded_run_aligns_two_models(tiny, real_config):
     jobs = tiny.dry_jobs("--forceall", "--configfile", str(real_config), "--replace-workflow-config")
     assert jobs["align_model"] == jobs["measure_alignment"] == 2
     assert jobs["prepare_model"] == 3
+
+
+def test_paper_is_everything(tiny):
+    jobs = tiny.dry_jobs("paper", "--forceall")
+    assert {"write_report_page", "draw_asr_map", "draw_attention_maps", "draw_experiments"} <= set(jobs)
+    assert jobs["trace_attention"] == 2
 
 
 @pytest.mark.parametrize(("preset", "n_models", "n_datasets"), [("paper", 2, 4), ("modern", 4, 4)])
