@@ -1,9 +1,9 @@
 """Time an exact Ships sweep by this project and by its peers: same model, queries, ablation and threads, in one run.
 
-Prints a table and writes it as CSV. CPU seconds are those of the sweep alone, without loading. Every peer pays one full
-pass per head, so by default heads of every tenth layer are measured, from the fifth on, by all tools alike. Peers get
-environments of their own, made on the first run. The paper's code has no licence and is not shipped: --official names
-a checkout.
+Prints a table and writes it as CSV. CPU seconds are those of a sweep over all heads, without loading. Every peer pays
+one pass per head, so peers are by default measured on the heads of every tenth layer, from the fifth on, and their
+seconds are scaled to all heads. Waiting threads sleep, so that CPU seconds are work. Peers get environments of their
+own, made on the first run. The paper's code has no licence and is not shipped: --official names a checkout.
 """
 
 import argparse
@@ -81,21 +81,22 @@ def main() -> None:
     rows = []
     for name, folder, form, prompts in settings(args):
         shape = models.describe(folder)
-        heads = [
-            (layer, head)
-            for layer in range(args.every // 2, shape.n_layers, args.every)
-            for head in range(shape.n_heads)
-        ]
+        every = [(layer, head) for layer in range(shape.n_layers) for head in range(shape.n_heads)]
+        some = [place for place in every if place[0] % args.every == args.every // 2]
         least = flops.sweep_flops(
-            shape, [len(p) for p in prompts], shared_prefix_length(prompts), [Head(*place) for place in heads]
+            shape, [len(p) for p in prompts], shared_prefix_length(prompts), [Head(*place) for place in every]
         )
         found = {}
         for tool in [tool for tool in TOOLS if tool in args.tools]:
             if tool == "official code" and not args.official:
                 print("official code: skipped, --official names no checkout", flush=True)
                 continue
+            heads = every if TOOLS[tool].script == "ours" else some
             job = {"model": str(folder), "prompts": prompts, "heads": heads, "epsilon": EPSILON}
-            found[tool] = run(TOOLS[tool], {**job, "threads": args.threads}, args)
+            result = run(TOOLS[tool], {**job, "threads": args.threads}, args)
+            scores = dict(zip(heads, result["scores"], strict=True))
+            found[tool] = {**result, "scores": [scores[place] for place in some]}
+            found[tool]["cpu_seconds"] *= len(every) / len(heads)
             rows.append({"tool": tool, "model": name, "format": form, **compared(found, tool, least / rate)})
             print(pd.DataFrame(rows[-1:])[COLUMNS].to_string(index=False, header=len(rows) == 1), flush=True)
     frame = pd.DataFrame(rows)[COLUMNS]
@@ -142,7 +143,8 @@ def run(tool: Tool, job: dict, args: argparse.Namespace) -> dict:
     python = interpreter(tool.environment, args.environments or args.output.parent / "environments")
     command = [python, ROOT / "benchmarks/peers" / f"run_{tool.script}.py", work / "job.json", work / "result.json"]
     places = os.pathsep.join([str(ROOT / "scripts"), str(ROOT / "benchmarks/peers")])
-    environment = {**os.environ, "PYTHONPATH": places, "OMP_NUM_THREADS": str(args.threads), "HF_HUB_OFFLINE": "1"}
+    environment = {**os.environ, "PYTHONPATH": places, "HF_HUB_OFFLINE": "1"}
+    environment |= {"OMP_NUM_THREADS": str(args.threads), "OMP_WAIT_POLICY": "PASSIVE"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"{tool.script} failed:\n{done.stderr[-2000:]}")
@@ -198,7 +200,7 @@ def parser() -> argparse.ArgumentParser:
     program.add_argument("--queries", type=Path, default=ROOT / "results/queries/advbench.parquet")
     program.add_argument("--n", type=int, default=16, help="queries (default 16)")
     program.add_argument("--formats", nargs="+", default=["template", "chat"])
-    program.add_argument("--every", type=int, default=10, help="heads of every n-th layer only (default 10; 1: all)")
+    program.add_argument("--every", type=int, default=10, help="peers: heads of every n-th layer (default 10)")
     program.add_argument("--threads", type=int, default=2)
     program.add_argument("--tools", nargs="+", default=list(TOOLS), choices=TOOLS, metavar="TOOL")
     program.add_argument("--official", type=Path, metavar="DIR", help="a checkout of ydyjya/SafetyHeadAttribution")

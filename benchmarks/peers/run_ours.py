@@ -16,7 +16,8 @@ def prepare(job: dict):
         if coarse is None:
             ships, _ = scoring.score_heads(exact, heads, ablation, ids)
         else:
-            ships, _ = screening.screen_heads(scoring.Scorer(coarse, job["prompts"]), exact, heads, ablation, ids)
+            rough = scoring.Scorer(coarse, job["prompts"], check=exact.check)
+            ships, _ = screening.screen_heads(rough, exact, heads, ablation, ids)
         table = ships.pivot(index=["layer", "head"], columns="query_id", values="kl_nats")[ids]
         return table.loc[[tuple(place) for place in job["heads"]]].to_numpy().tolist()
 

@@ -28,6 +28,7 @@ LEVEL_NAMES = {
     "dataset": "Sahara's\nfirst head",
     "random": "random\nhead",
 }
+LEGEND_INCHES = 1.5  # that a legend's column takes
 _ERROR = {"color": "0.2", "lw": 1, "capsize": 2.5, "ls": "none"}
 
 
@@ -103,8 +104,7 @@ def group_size(
         sizes = range(int(frame["size"].max()) + 1)
         axis.set(xticks=sizes, xlim=(-0.35, sizes[-1] + 0.35))
     _finish(figure, panels, frame)
-    for axis, _ in panels[-frame["dataset"].nunique() :]:
-        axis.set_xlabel(f"ablated heads, {_share_of_one(frame):.2g} % of the parameters each", fontsize=8)
+    figure.supxlabel(f"ablated heads, {_share_of_one(frame):.2g} % of the parameters each", fontsize=9)
     return figure
 
 
@@ -202,4 +202,5 @@ def _finish(figure: Figure, panels: list[tuple[Axes, pd.DataFrame]], frame: pd.D
     figure.supylabel("share of queries complied with (ASR)", fontsize=9)
     first = frame.iloc[0]
     figure.suptitle(f"{first['model']}, judge {first['judge']}", fontsize=10)
-    figure.legend(labels.values(), labels.keys(), loc="outside lower center", ncols=len(labels), fontsize=8)
+    columns = min(len(labels), int(figure.get_figwidth() / LEGEND_INCHES))
+    figure.legend(labels.values(), labels.keys(), loc="outside lower center", ncols=columns, fontsize=8)
