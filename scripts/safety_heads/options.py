@@ -123,11 +123,16 @@ def ablations(args: argparse.Namespace) -> list[Ablation]:
 
 def add_sweep(parser: argparse.ArgumentParser) -> None:
     """--shard, --shards, --cache-gib."""
-    parser.add_argument("--shard", type=int, default=1, help="which part of the heads, from 1")
-    parser.add_argument("--shards", type=int, default=1, help="into how many parts the heads are dealt out")
+    add_shards(parser)
     parser.add_argument(
         "--cache-gib",
         type=float,
         default=CACHE_GIB,
         help="of the blocks' inputs kept in memory; more goes to temporary files (default %(default)s)",
     )
+
+
+def add_shards(parser: argparse.ArgumentParser) -> None:
+    """--shard, --shards."""
+    parser.add_argument("--shard", type=int, default=1, help="which part of the heads, from 1")
+    parser.add_argument("--shards", type=int, default=1, help="into how many parts the heads are dealt out")

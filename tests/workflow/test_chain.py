@@ -78,7 +78,7 @@ def test_the_report_opens_without_a_network(done):
         list(results.glob("figures/**/*.png"))
     )
     assert "http://" not in page and "https://" not in page and "<script" not in page
-    assert len(list(results.glob("figures/**/*.pdf"))) == len(list(results.glob("figures/**/*.png"))) == 2 * 5 + 3
+    assert len(list(results.glob("figures/**/*.pdf"))) == len(list(results.glob("figures/**/*.png"))) == 2 * 6 + 3
     table3 = pd.read_csv(results / "tables/table3.csv")
     assert {"change_1", "change_2", "mean"} <= set(table3.columns)
     assert (results / "tables/table3.md").read_text().count("|") > 20
@@ -202,7 +202,7 @@ def test_experiments_stand_beside_the_run(done):
         assert set(asr["n"]) == {6} and set(asr["decoding"]) == {"greedy", "top5"}
         assert (results / f"figures/{model}/experiments-keyword-paper.pdf").is_file()
     sure = {f"{label}+{name}" for label in ("sure", "benign") for name in ("none", "ships-ua-1", "ships-sc-1")}
-    sure |= {"sign+none"}  # random models never refuse: no head carries refusal or suppresses it
+    sure |= {"sign+carrier-ua-1", "sign+suppressor-ua-1"}
     assert names == {"tiny-a": sure | {"base-attention+none", "base-urial+none"}, "tiny-b": sure}
 
     def answers(path):
