@@ -201,9 +201,12 @@ def test_experiments_stand_beside_the_run(done):
         names[model] = set(asr["intervention"])
         assert set(asr["n"]) == {6} and set(asr["decoding"]) == {"greedy", "top5"}
         assert (results / f"figures/{model}/experiments-keyword-paper.pdf").is_file()
-    sure = {f"{label}+{name}" for label in ("sure", "benign") for name in ("none", "ships-ua-1", "ships-sc-1")}
-    sure |= {"sign+carrier-ua-1", "sign+suppressor-ua-1"}
-    assert names == {"tiny-a": sure | {"base-attention+none", "base-urial+none"}, "tiny-b": sure}
+    both = {f"{label}+{name}" for label in ("sure", "benign") for name in ("none", "ships-ua-1", "ships-sc-1")}
+    for model, own in {"tiny-a": {"base-attention+none", "base-urial+none"}, "tiny-b": set()}.items():
+        openings = tables.read_table(tables.OPENINGS, results / f"scores/{model}/openings-chat.parquet")
+        refuses = len(openings) > 0  # only then is there a head that carries refusal
+        signed = {"sign+carrier-ua-1", "sign+suppressor-ua-1"} if refuses else {"sign+none"}
+        assert names[model] == both | own | signed
 
     def answers(path):
         return pd.read_parquet(results / path).query("decoding == 'greedy'").set_index("query_id")["response"]
