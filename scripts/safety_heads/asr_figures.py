@@ -104,7 +104,10 @@ def group_size(
         sizes = range(int(frame["size"].max()) + 1)
         axis.set(xticks=sizes, xlim=(-0.35, sizes[-1] + 0.35))
     _finish(figure, panels, frame)
-    figure.supxlabel(f"ablated heads, {_share_of_one(frame):.2g} % of the parameters each", fontsize=9)
+    for axis, _ in panels[-frame["dataset"].nunique() :]:
+        axis.set_xlabel("ablated heads")
+    share = f"one head is {_share_of_one(frame):.2g} % of the parameters"
+    figure.suptitle(f"{figure.get_suptitle()}\n{share}", fontsize=9)
     return figure
 
 
