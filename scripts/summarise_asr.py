@@ -3,15 +3,14 @@
 import argparse
 
 from safety_heads import logs, tables
-from safety_heads.manifests import head_share, read_manifests
+from safety_heads.manifests import head_shares
 from safety_heads.statistics import asr_table
 
 
 def run(args: argparse.Namespace) -> None:
     judgements = tables.read_table(tables.JUDGEMENTS, args.judgements)
     interventions = tables.read_table(tables.INTERVENTIONS, args.interventions)
-    shares = {name: head_share(manifest) for name, manifest in read_manifests(args.manifests).items()}
-    table = asr_table(judgements, interventions, shares)
+    table = asr_table(judgements, interventions, head_shares(args.manifests))
     tables.write_table(table, tables.ASR, args.output, interval="wilson 95 %")
 
 

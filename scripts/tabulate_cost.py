@@ -5,6 +5,7 @@ import argparse
 from safety_heads import logs, tables
 from safety_heads.cost import cost_markdown, cost_table, read_benchmarks
 from safety_heads.manifests import read_manifests
+from safety_heads.markdown import add_outputs, write_outputs
 
 
 def run(args: argparse.Namespace) -> None:
@@ -16,10 +17,7 @@ def run(args: argparse.Namespace) -> None:
     n_queries = int(unablated.groupby("model")["n"].sum().max())
     heads = [manifest["n_layers"] * manifest["n_heads"] for manifest in manifests]
     table = cost_table(read_benchmarks(args.benchmarks), n_answers, heads, n_queries)
-    with tables.atomic_path(args.output_csv) as partial:
-        table.to_csv(partial, index=False, float_format="%.5f")
-    with tables.atomic_path(args.output_md) as partial:
-        partial.write_text(cost_markdown(table), encoding="utf-8")
+    write_outputs(args, table, cost_markdown(table), digits=5)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -27,8 +25,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--benchmarks", required=True, metavar="DIR", help="Snakemake's benchmark files")
     options.add_argument("--asr", required=True, nargs="+", metavar="PARQUET", help="rates of the run")
     options.add_argument("--manifests", required=True, nargs="+", metavar="JSON", help="model.json of each model")
-    options.add_argument("--output-csv", required=True, metavar="CSV")
-    options.add_argument("--output-md", required=True, metavar="MD")
+    add_outputs(options)
     return options
 
 

@@ -6,6 +6,7 @@ import pandas as pd
 
 from safety_heads import logs, tables
 from safety_heads.errors import UserError
+from safety_heads.markdown import add_outputs, write_outputs
 from safety_heads.results import add_results, read_results
 from safety_heads.scorecard import KEY, claims, compare, scorecard_markdown
 from safety_heads.statistics import paired_differences
@@ -16,11 +17,7 @@ def run(args: argparse.Namespace) -> None:
     asr = pd.concat([results.asr, *(tables.read_table(tables.ASR, path) for path in args.experiments)])
     changes = paired_differences(results.judgements, results.interventions)
     numbers = compare(read_reference(args.reference), asr, changes, setting.judge)
-    text = scorecard_markdown(numbers, claims(results, setting), setting)
-    with tables.atomic_path(args.output_csv) as partial:
-        numbers.to_csv(partial, index=False, float_format="%.4f")
-    with tables.atomic_path(args.output_md) as partial:
-        partial.write_text(text, encoding="utf-8")
+    write_outputs(args, numbers, scorecard_markdown(numbers, claims(results, setting), setting))
 
 
 def read_reference(path: str) -> pd.DataFrame:
@@ -36,8 +33,7 @@ def parser() -> argparse.ArgumentParser:
     add_results(options)
     options.add_argument("--reference", required=True, metavar="CSV", help="the paper's numbers")
     options.add_argument("--experiments", nargs="*", default=[], metavar="PARQUET", help="rates of the experiments")
-    options.add_argument("--output-csv", required=True, metavar="CSV")
-    options.add_argument("--output-md", required=True, metavar="MD")
+    add_outputs(options)
     return options
 
 

@@ -136,8 +136,7 @@ def experiments(
     A row of panels per decoding, a column per data set; one bar per experiment and ablation.
     """
     frame = select(asr, model=model, judge=judge)
-    named = frame["intervention"].str.extract(r"^(?:(?P<experiment>.+)\+)?(?P<what>[^+]+)$")
-    frame = frame.assign(experiment=named["experiment"])
+    frame = frame.assign(experiment=frame["intervention"].str.extract(r"^(.+)\+", expand=False))
     frame = frame[frame["experiment"].notna() | frame["level"].isin(["none", "ships"])]
     frame = frame.assign(bar=frame.apply(_bar_name, axis=1))
     bars, datasets, ways = in_order(frame["bar"]), in_order(frame["dataset"]), in_order(frame["decoding"])

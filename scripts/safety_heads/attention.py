@@ -64,20 +64,26 @@ def _attend(module, query, key, value, mask, **kwargs) -> Tensor:
 
 
 def _attend_step_by_step(query, key, value, mask, scaling: float, cap: float | None, sinks: Tensor | None) -> Tensor:
-    """Attention with soft-capped logits (Gemma 2), or with a learned sink per head that takes weight (gpt-oss)."""
+    """z where the logits are soft-capped (Gemma 2), or a learned sink per head takes weight (gpt-oss)."""
+    key, value = (tensor.repeat_interleave(query.shape[1] // key.shape[1], dim=1) for tensor in (key, value))
+    return (attention_pattern(query, key, mask, scaling, cap, sinks).to(value) @ value).transpose(1, 2)
+
+
+def attention_pattern(query, key, mask, scaling: float, cap: float | None, sinks: Tensor | None) -> Tensor:
+    """The weights `[rows, n_heads, pos, keys]`, at least float32, of query and key with as many heads each.
+
+    `mask` is true where a key is visible (None: causal), `cap` soft-caps the logits, `sinks` `[n_heads]` take weight.
+    """
     n_queries, n_keys = query.shape[2], key.shape[2]
     if mask is None:
         mask = torch.ones(n_queries, n_keys, dtype=torch.bool, device=query.device).tril(n_keys - n_queries)
-    key, value = (tensor.repeat_interleave(query.shape[1] // key.shape[1], dim=1) for tensor in (key, value))
     logits = query @ key.transpose(2, 3) * scaling
     if cap is not None:
         logits = cap * torch.tanh(logits / cap)
     logits = logits.masked_fill(~mask, torch.finfo(logits.dtype).min)
     if sinks is not None:
         logits = torch.cat([logits, sinks.reshape(1, -1, 1, 1).expand(*logits.shape[:3], 1).to(logits)], dim=-1)
-    precise = torch.promote_types(logits.dtype, torch.float32)
-    pattern = logits.softmax(-1, dtype=precise)[..., :n_keys].to(value)
-    return (pattern @ value).transpose(1, 2)
+    return logits.softmax(-1, dtype=torch.promote_types(logits.dtype, torch.float32))[..., :n_keys]
 
 
 # A custom attention function gets no causal mask at all unless its name is registered here as well.

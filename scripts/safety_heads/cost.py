@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from safety_heads.errors import UserError
-from safety_heads.table3 import markdown_table
+from safety_heads.markdown import markdown_table
 
 STAGES = {
     "data": ("fetch_source", "prepare_queries", "report_overlaps"),

@@ -9,7 +9,7 @@ import pandas as pd
 
 from safety_heads.errors import UserError
 from safety_heads.heads import AblatedHead, Ablation, Head
-from safety_heads.ranking import mean_ships, top_heads
+from safety_heads.ranking import mean_ships, ranked_heads
 from safety_heads.tables import INTERVENTIONS
 
 
@@ -39,8 +39,11 @@ def interventions(
     if len(sahara) < plan.sizes:
         raise UserError(f"Sahara's group has {len(sahara)} heads, {plan.sizes} are to be ablated; run more steps")
     group = [Head(int(row.layer), int(row.head)) for row in sahara.sort_values("step").itertuples()]
-    [best] = [Head(*place) for place in top_heads(mean_ships(ships), "kl_nats", 1)]
-    by_query = {query: _best(scores, plan.sizes) for query, scores in ships.groupby("query_id", sort=False)}
+    best = Head(*ranked_heads(mean_ships(ships), "kl_nats")[0])
+    by_query = {
+        query: [Head(*place) for place in ranked_heads(scores, "kl_nats")[: plan.sizes]]
+        for query, scores in ships.groupby("query_id", sort=False)
+    }
     chosen = {best, *group, *(head for own in by_query.values() for head in own)}
     parts = [_rows(f"ships-{ablation.kind}-1", "ships", [best], ablation)]
     for size in range(1, plan.sizes + 1):
@@ -61,7 +64,7 @@ def controls(ships: pd.DataFrame, ablation: Ablation, plan: Plan) -> pd.DataFram
     fall and rise most; none where the model has no refusals to measure.
     """
     means = mean_ships(ships)
-    [best] = [Head(*place) for place in top_heads(means, "kl_nats", 1)]
+    best = Head(*ranked_heads(means, "kl_nats")[0])
     others = [Head(best.layer, head) for head in sorted(set(means.loc[means["layer"] == best.layer, "head"]))]
     others.remove(best)
     order = _permutation(plan.seed, 0, len(others))[: plan.random_draws]
@@ -96,11 +99,6 @@ def random_heads(heads: Sequence[Head], chosen: set[Head], plan: Plan, draw: int
 def _permutation(seed: int, draw: int, n: int) -> np.ndarray:
     digest = hashlib.sha256(f"{seed}:{draw}".encode()).digest()
     return np.random.default_rng(int.from_bytes(digest[:8], "little")).permutation(n)
-
-
-def _best(scores: pd.DataFrame, k: int) -> list[Head]:
-    ranked = scores.sort_values(["kl_nats", "layer", "head"], ascending=[False, True, True]).head(k)
-    return [Head(int(row.layer), int(row.head)) for row in ranked.itertuples()]
 
 
 def _rows(

@@ -32,3 +32,8 @@ def head_weights(manifest: dict) -> int:
 def head_share(manifest: dict) -> float:
     """`head_weights` as a share of all parameters, tied weights counted once."""
     return head_weights(manifest) / manifest["n_parameters"]
+
+
+def head_shares(paths: Iterable[str | Path]) -> dict[str, float]:
+    """`head_share` by model name. Raises as `read_manifests`."""
+    return {name: head_share(manifest) for name, manifest in read_manifests(paths).items()}

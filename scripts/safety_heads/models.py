@@ -38,7 +38,7 @@ class ModelShape:
 
 
 def check_folder(folder: str | Path) -> None:
-    """Raise UserError unless `folder` holds a causal language model with safetensors weights and a tokenizer."""
+    """Raise UserError unless `folder` holds a causal language model with weights and a tokenizer."""
     read_config(folder)
     load_tokenizer(folder)
     if not holds_safetensors(folder) and not list(Path(folder).glob("pytorch_model*.bin")):

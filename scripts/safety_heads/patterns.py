@@ -72,14 +72,11 @@ def head_patterns(
 
 
 def _pattern(q: Tensor, k: Tensor, found: dict, head: int) -> Tensor:
-    logits = q @ k.T * found["scaling"]
-    if found["cap"] is not None:
-        logits = found["cap"] * torch.tanh(logits / found["cap"])
-    visible = torch.ones_like(logits, dtype=torch.bool).tril() if found["mask"] is None else found["mask"][0, 0]
-    logits = logits.masked_fill(~visible, -torch.inf)
-    if found["sinks"] is not None:
-        logits = torch.cat([logits, found["sinks"][head].float().expand(len(logits), 1)], dim=1)
-    return logits.softmax(-1)[:, : len(k)]
+    sinks = None if found["sinks"] is None else found["sinks"][head]
+    pattern = attention.attention_pattern(
+        q[None, None], k[None, None], found["mask"], found["scaling"], found["cap"], sinks
+    )
+    return pattern[0, 0]
 
 
 def pattern_rows(patterns: dict[tuple[str, float], Tensor]) -> pd.DataFrame:

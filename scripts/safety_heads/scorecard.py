@@ -9,15 +9,14 @@ from collections.abc import Mapping
 import pandas as pd
 
 from safety_heads.manifests import head_share
+from safety_heads.markdown import markdown_table
 from safety_heads.results import Primary, Results
-from safety_heads.statistics import overlaps, paired_differences
-from safety_heads.summary import head_effects, verdict
-from safety_heads.table3 import markdown_table
+from safety_heads.statistics import paired_differences
+from safety_heads.summary import TOP, head_effects, shared_heads, verdict
 
 KEY = ["model", "dataset", "format", "decoding", "intervention"]
 MEAN = "mean"  # over data sets, or over ways of decoding
 CLOSE = 0.05
-TOP = 10
 SMALL_SHARE = 1e-3  # "about 0.0x % of the parameters"
 SIGNIFICANT = 0.05
 
@@ -62,14 +61,14 @@ def claims(results: Results, setting: Primary) -> pd.DataFrame:
     effects = effects[(effects["dataset"] == setting.dataset) & (effects["format"] == setting.format)]
     rows = []
     for model, manifest in results.manifests.items():
-        own, plan = here[here["model"] == model], results.interventions
+        own, plan, effect = here[here["model"] == model], results.interventions, effects[effects["model"] == model]
         one, largest = (f"dataset-{setting.ablation}-{size}" for size in (1, plan["size"].max()))
         rows += [
-            (model, *_one_head(effects[effects["model"] == model])),
+            (model, *_one_head(effect)),
             (model, "a small group does more than one head", *_pair(own, plan, one, largest)),
             (model, "UA does more than SC", *_pair(own, plan, "ships-sc-1", "ships-ua-1")),
             (model, "helpfulness is hardly touched", "accuracy on five tasks", "", "not run"),
-            (model, *_few_parameters(effects[effects["model"] == model], head_share(manifest))),
+            (model, *_few_parameters(effect, head_share(manifest))),
         ]
     rows += [("all", *row) for row in _shared(results, setting)]
     return pd.DataFrame(rows, columns=["model", "claim", "test", "outcome", "verdict"])
@@ -113,12 +112,9 @@ def _few_parameters(effects: pd.DataFrame, share: float) -> tuple[str, str, str,
 
 def _shared(results: Results, setting: Primary) -> list[tuple[str, str, str, str]]:
     """(4) for every two models with the same layers and heads."""
-    scores = results.subspace
-    for column in ("dataset", "format", "ablation"):
-        scores = scores[scores[column] == getattr(setting, column)]
     claim, test = "models from one base share safety heads", f"hypergeometric, shared among the top {TOP}"
     rows = []
-    for row in overlaps(scores, "model", TOP).itertuples():
+    for row in shared_heads(results, setting).itertuples():
         outcome = f"{row.one} and {row.other}: {row.shared}, chance {row.expected:.2f}, p = {row.p_value:.2g}"
         rows.append((claim, test, outcome, "supported" if row.p_value < SIGNIFICANT else "inconclusive"))
     return rows or [(claim, test, "", "not run")]

@@ -10,11 +10,10 @@ from collections.abc import Sequence
 import pandas as pd
 
 from safety_heads.heads import Ablation, Head
-from safety_heads.ranking import top_heads
+from safety_heads.ranking import PLACE, top_heads
 from safety_heads.scoring import Scorer, score_heads
 
 SHARE = 0.05  # of the heads, by either score: together the best tenth
-PLACE = ["layer", "head"]
 
 
 def screen_heads(

@@ -8,13 +8,12 @@ import pandas as pd
 
 from safety_heads.errors import UserError
 from safety_heads.manifests import head_share, head_weights
+from safety_heads.markdown import markdown_table, rate
 from safety_heads.ranking import bootstrap_firsts, kendalls_w, mean_ships
 from safety_heads.results import Primary, Results, harmful_datasets
-from safety_heads.statistics import overlaps, paired_differences
-from safety_heads.table3 import markdown_table, rate
+from safety_heads.statistics import SETTING, overlaps, paired_differences
 
 TOP = 10
-SETTING = ["model", "dataset", "format", "decoding", "judge"]
 
 
 def write_summary(results: Results, setting: Primary) -> str:
@@ -179,11 +178,17 @@ def _effect_table(effects: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(cells)
 
 
+def shared_heads(results: Results, setting: Primary) -> pd.DataFrame:
+    """`overlaps` of the top heads of every two models, in the headline's setting."""
+    scores = results.subspace
+    for column in ("dataset", "format", "ablation"):
+        scores = scores[scores[column] == getattr(setting, column)]
+    return overlaps(scores, "model", TOP)
+
+
 def _overlap_lines(results: Results, setting: Primary) -> list[str]:
     """Fig. 5b in words, for the headline's setting."""
-    scores = results.subspace
-    scores = scores[(scores["dataset"] == setting.dataset) & (scores["format"] == setting.format)]
-    pairs = overlaps(scores[scores["ablation"] == setting.ablation], "model", TOP)
+    pairs = shared_heads(results, setting)
     if pairs.empty:
         return ["No two models have the same layers and heads, so there is nothing to compare."]
     return [

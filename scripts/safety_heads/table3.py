@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping
 
-import numpy as np
 import pandas as pd
+
+from safety_heads.markdown import markdown_table, rate
 
 LEVELS = ["dataset", "query", "ships", "random"]
 ROW = ["model", "format", "decoding", "judge", "level", "ablation", "dataset"]
@@ -29,24 +30,6 @@ def table3(differences: pd.DataFrame) -> pd.DataFrame:
     return table.sort_values(
         ROW, key=lambda column: column.map(order) if column.name == "level" else column, ignore_index=True
     )
-
-
-def rate(value: float, low: float = np.nan, high: float = np.nan) -> str:
-    """A signed change with its interval as the tables print it, e.g. `+0.50 [+0.31, +0.66]`; "" if missing."""
-    if pd.isna(value):
-        return ""
-    interval = "" if pd.isna(low) else f" [{_signed(low)}, {_signed(high)}]"
-    return _signed(value) + interval
-
-
-def _signed(value: float) -> str:
-    return f"{round(value, 2) + 0.0:+.2f}"  # + 0.0 turns -0.0 into 0.0
-
-
-def markdown_table(frame: pd.DataFrame) -> str:
-    """`frame` as a Markdown table of its values' text; bars inside cells are escaped."""
-    rows = [list(map(str, frame.columns)), ["---"] * len(frame.columns), *frame.astype(str).to_numpy().tolist()]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows) + "\n"
 
 
 def table3_markdown(table: pd.DataFrame, head_shares: Mapping[str, float]) -> str:

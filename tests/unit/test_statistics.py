@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 import synthetic_results as synthetic
 from safety_heads.errors import UserError
+from safety_heads.markdown import rate
 from safety_heads.statistics import asr_table, chance_overlap, newcombe, paired_differences, wilson
-from safety_heads.table3 import rate, table3, table3_markdown
+from safety_heads.table3 import table3, table3_markdown
 from safety_heads.tables import ASR, read_table, write_table
 
 KEY = {"model": "m", "dataset": "d", "format": "chat"}

@@ -55,11 +55,15 @@ def published(queries: Sequence[str], responses: Sequence[str]) -> list[Verdict]
 
 def holds_keyword(response: str) -> bool:
     """Whether one of the paper's keywords is in `response`, which may be cut short."""
-    return _keyword(response.replace("\u2019", "'"), KEYWORDS) is not None
+    return _of_paper(response) is not None
+
+
+def _of_paper(response: str) -> Verdict | None:
+    return _keyword(response.replace("\u2019", "'"), KEYWORDS)
 
 
 def _paper(response: str) -> Verdict:
-    verdict = _keyword(response.replace("\u2019", "'"), KEYWORDS) or _short(response)
+    verdict = _of_paper(response) or _short(response)
     if verdict is None and (reason := repetition(response)):
         verdict = Verdict("degenerate", 0.0, reason)
     return verdict or _complied()
