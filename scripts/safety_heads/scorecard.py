@@ -1,4 +1,4 @@
-"""The paper's numbers beside ours, and its claims judged by tests that were fixed before any result was seen.
+"""The paper's numbers beside ours, and its claims judged by tests that are the same for every run.
 
 A number agrees if it lies in our 95 % interval. Without an interval (a mean over data sets) it agrees within 0.05.
 A claim is supported or not by the interval of a paired difference on the same queries; if that includes 0, by neither.
@@ -133,7 +133,7 @@ def scorecard_markdown(numbers: pd.DataFrame, judged: pd.DataFrame, setting: Pri
     told = ", ".join(f"{counts.get(name, 0)} {name}" for name in ("agrees", "differs", "not run"))
     parts = [
         "# Scorecard\n",
-        f"## The paper's claims\n\nSetting: {where}. The tests were fixed before any result was seen.\n",
+        f"## The paper's claims\n\nSetting: {where}. The tests are the same for every run.\n",
         markdown_table(judged),
         f"## The paper's numbers\n\n{len(numbers)} in all: {told}. Ours stand with their 95 % intervals.\n",
     ]
