@@ -134,7 +134,7 @@ def scorecard_markdown(numbers: pd.DataFrame, judged: pd.DataFrame, setting: Pri
     parts = [
         "# Scorecard\n",
         f"## The paper's claims\n\nSetting: {where}. The tests are the same for every run.\n",
-        markdown_table(judged),
+        markdown_table(judged[["model", "claim", "verdict", "outcome", "test"]]),
         f"## The paper's numbers\n\n{len(numbers)} in all: {told}. Ours stand with their 95 % intervals.\n",
     ]
     return "\n".join([*parts, markdown_table(shown)] if len(shown) else parts)
