@@ -98,9 +98,9 @@ def main() -> None:
             found[tool] = {**result, "scores": [scores[place] for place in some]}
             found[tool]["cpu_seconds"] *= len(every) / len(heads)
             rows.append({"tool": tool, "model": name, "format": form, **compared(found, tool, least / rate)})
-            print(pd.DataFrame(rows[-1:])[COLUMNS].to_string(index=False, header=len(rows) == 1), flush=True)
-    frame = pd.DataFrame(rows)[COLUMNS]
-    frame.to_csv(args.output, index=False)
+            frame = pd.DataFrame(rows)[COLUMNS]
+            frame.to_csv(args.output, index=False)
+            print(frame[-1:].to_string(index=False, header=len(rows) == 1), flush=True)
     print(frame.round(3).to_markdown(index=False))
 
 

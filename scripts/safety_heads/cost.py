@@ -20,7 +20,14 @@ STAGES = {
     "answers": ("generate_responses",),
     "verdicts, tables, figures": (),  # all others of the default run
 }
-BESIDE = ("answer_for_map", "answer_experiment", "trace_attention")  # stages of other targets
+BESIDE = {  # other targets, which are no part of the run's sum
+    "asr_map": ("list_heads", "answer_for_map", "judge_for_map", "summarise_map", "draw_asr_map"),
+    "experiments": (
+        *("pick_interventions", "answer_experiment", "judge_experiment", "summarise_experiments"),
+        "draw_experiments",
+    ),
+    "attention_maps": ("trace_attention", "draw_attention_maps"),
+}
 
 
 def read_benchmarks(folder: str | Path) -> pd.DataFrame:
@@ -38,10 +45,8 @@ def read_benchmarks(folder: str | Path) -> pd.DataFrame:
 
 
 def stage_of(rule: str) -> str:
-    """The stage that a rule belongs to; rules of other targets are stages of their own."""
-    if rule in BESIDE:
-        return rule.replace("_", " ")
-    return next((stage for stage, rules in STAGES.items() if rule in rules), list(STAGES)[-1])
+    """The stage that a rule belongs to; another target is one stage."""
+    return next((stage for stage, rules in {**STAGES, **BESIDE}.items() if rule in rules), list(STAGES)[-1])
 
 
 def cost_table(jobs: pd.DataFrame, n_answers: int, n_heads: Sequence[int], n_queries: int) -> pd.DataFrame:
