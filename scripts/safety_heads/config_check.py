@@ -33,7 +33,7 @@ def check(config: Mapping) -> None:
     for name, declared in config["models"].items():
         _known(f"models.{name}.base", [declared["base"]] if "base" in declared else [], config["models"])
     for name, how in config["experiments"].items():
-        _known(f"experiments.{name}.format", [how["format"]] if "format" in how else [], config["formats"])
+        _known(f"experiments.{name}.format", [how["format"]] if how and "format" in how else [], config["formats"])
     for dataset in used_queries(config):
         source = config["queries"][dataset]["source"]
         _known(f"queries.{dataset}.source", [source], config["sources"])

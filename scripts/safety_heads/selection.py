@@ -113,7 +113,8 @@ def base_of(config: Mapping, model: str) -> str | None:
 def experiments(config: Mapping, model: str) -> list[str]:
     """The experiments that can be made with `model`."""
     has_base = base_of(config, model) is not None
-    return [name for name, how in config["experiments"].items() if has_base or "transplant" not in how]
+    declared = {name: how for name, how in config["experiments"].items() if how is not None}
+    return [name for name, how in declared.items() if has_base or "transplant" not in how]
 
 
 def format_line(declared: Mapping) -> list[str]:

@@ -99,7 +99,13 @@ def test_the_checks_refuse_and_tell_the_remedy(path, value, message):
 def test_experiments_with_foreign_weights_are_for_models_with_a_base():
     assert selection.base_of(CONFIG, "aligned-a") == "smollm2" and selection.base_of(CONFIG, "smollm2") is None
     assert selection.experiments(CONFIG, "aligned-a") == list(CONFIG["experiments"])
-    assert selection.experiments(CONFIG, "smollm2") == ["sure", "system-prompt", "layer", "sign", "benign"]
+    assert selection.experiments(CONFIG, "smollm2") == [
+        *("template", "direct", "sure", "system-prompt", "layer", "sign", "benign")
+    ]
+    without = changed("experiments/sure", None)
+    jsonschema.validate(without, SCHEMA)
+    config_check.check(without)
+    assert selection.experiments(without, "smollm2")[:3] == ["template", "direct", "system-prompt"]
     assert selection.experiment_format(CONFIG, "base-urial", "aligned-a")["name"] == "urial"
     told = selection.experiment_format(CONFIG, "system-prompt", "aligned-a")
     assert selection.format_line(told) == [

@@ -54,7 +54,7 @@ def test_paper_is_everything(tiny):
     assert jobs["trace_attention"] == 2
 
 
-@pytest.mark.parametrize(("preset", "n_models", "n_datasets"), [("paper", 2, 4), ("modern", 4, 4)])
+@pytest.mark.parametrize(("preset", "n_models", "n_datasets"), [("paper", 3, 4), ("modern", 4, 4)])
 def test_the_presets_can_be_planned_without_network_or_weights(tmp_path, preset, n_models, n_datasets):
     project = checkout(tmp_path)
     options = ("--forceall", "--configfile", f"config/{preset}.yaml")
@@ -64,7 +64,14 @@ def test_the_presets_can_be_planned_without_network_or_weights(tmp_path, preset,
     assert jobs["score_ships"] == n_models * n_datasets * n_formats * 8  # shards
     assert jobs["generate_responses"] == n_models * (n_datasets - 1) * n_formats
     with_bases = project.dry_jobs("experiments", *options)
-    assert with_bases["prepare_model"] == n_models + (preset == "paper")  # and the base of both
+    assert with_bases["prepare_model"] == n_models + (preset == "paper")  # and the base of two
+
+
+def test_the_embedded_models_can_be_taken_through_the_whole_paper(tmp_path):
+    project = checkout(tmp_path)
+    jobs = project.dry_jobs("paper", "--forceall", "--configfile", "config/embedded.yaml")
+    assert jobs["answer_experiment"] == 2 * (10 * 3 + 1)  # on three harmful data sets, and one on the benign one
+    assert jobs["score_group"] == 2 * 3 * (4 + 4 + 4)  # steps 2 to 5 in chat, template and direct format
 
 
 @pytest.fixture
