@@ -52,6 +52,8 @@ def test_the_configuration_as_it_stands_is_right():
         ("decodings/greedy/top_k", 0),
         ("experiments/sure", {"begin": "Sure"}),
         ("experiments/sure/transplant", "norms"),
+        ("annotation/n", 0),
+        ("annotation/lables", "labels.csv"),
     ],
 )
 def test_the_schema_refuses(path, value):
@@ -85,6 +87,7 @@ def test_the_schema_refuses(path, value):
             "models.llama-2-7b-chat.base: 'lama'",
         ),
         ("experiments/base-urial/format", "urail", "experiments.base-urial.format: 'urail'.*did you mean 'urial'"),
+        ("annotation/labels", "nowhere.csv", "annotation.labels: nowhere.csv does not exist"),
         ("queries/advbench/source", "nowhere", "queries.advbench.source: 'nowhere'"),
         ("alignment/exam/queries", ["advbenhc"], "alignment.exam.queries: 'advbenhc'"),
         ("alignment/exam/judge", "nobody", "alignment.exam.judge: 'nobody'"),
