@@ -111,6 +111,16 @@ def test_experiments_with_foreign_weights_are_for_models_with_a_base():
     ]
 
 
+def test_experiments_keep_what_the_run_has():
+    benign = CONFIG["experiments"]["benign"]["interventions"]
+    assert selection.kept_interventions(CONFIG, "benign") == benign
+    fewer = changed("run/random_draws", 1)
+    assert selection.kept_interventions(fewer, "benign") == [*benign[:3], "random-ua-1-draw1"]
+    scaled = changed("run/ablations", ["sc"])
+    assert selection.kept_interventions(scaled, "benign") == ["none", "ships-sc-1"]
+    assert selection.kept_interventions(scaled, "layer") == ["none"]
+
+
 def test_one_kind_of_weights_is_fetched_from_the_hub():
     config = changed("models/llama-2-7b-chat/pickles", True)
     assert "*.safetensors" in selection.hub_model_files(CONFIG, "llama-2-7b-chat")
