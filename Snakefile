@@ -26,10 +26,11 @@ include: "rules/scores.smk"
 include: "rules/answers.smk"
 include: "rules/asr_map.smk"
 include: "rules/figures.smk"
+include: "rules/experiment_inputs.smk"
 include: "rules/report.smk"
 include: "rules/attention.smk"
-include: "rules/experiment_inputs.smk"
 include: "rules/experiments.smk"
+include: "rules/annotation.smk"
 
 
 rule all:
@@ -68,6 +69,12 @@ rule attention_maps:
 rule experiments:
     input:
         attacks("<results>/figures/{model}/experiments-{judge}.png"),
+
+
+rule annotate:
+    input:
+        "<results>/annotation/page.html",
+        ["<results>/judges/human.md"] if config["annotation"]["labels"] else [],
 
 
 rule figures:

@@ -40,3 +40,20 @@ def experiment_parts(wildcards, name):
         known = {"model": wildcards.model, "experiment": experiment, "dataset": datasets, "judge": RUN["judges"]}
         files += collect(f"{EXPERIMENT}/{name}.parquet", **known)
     return list(dict.fromkeys(files))
+
+
+def experiment_decodings(wildcards):
+    """The run's; of benign answers, which every run makes, only the first, the headline's."""
+    benign = config["experiments"][wildcards.experiment].get("benign")
+    names = RUN["decodings"][:1] if benign else RUN["decodings"]
+    return json.dumps({name: config["decodings"][name] for name in names})
+
+
+def benign_parts(name):
+    """One file for every model, benign data set and judge of the experiments on benign queries."""
+    files = []
+    for model in RUN["models"]:
+        names = [one for one in selection.experiments(config, model) if config["experiments"][one].get("benign")]
+        known = {"model": model, "experiment": names, "dataset": BENIGN, "judge": RUN["judges"]}
+        files += collect(f"{EXPERIMENT}/{name}.parquet", **known)
+    return list(dict.fromkeys(files))

@@ -20,7 +20,7 @@ rule pick_interventions:
     conda:
         "../envs/safety-heads.yaml"
     params:
-        keep=lambda wildcards: config["experiments"][wildcards.experiment]["interventions"],
+        keep=lambda wildcards: selection.kept_interventions(config, wildcards.experiment),
         format=lambda wildcards: experiment_format(wildcards)["name"],
         source=lambda wildcards, input: ["--interventions", *input.interventions] if input.interventions else [],
     shell:
@@ -54,7 +54,7 @@ use rule generate_responses as answer_experiment with:
         model=model_options,
         format=lambda wildcards: selection.format_line(experiment_format(wildcards)),
         queries=query_options("generate_queries"),
-        decodings=json.dumps({name: config["decodings"][name] for name in RUN["decodings"]}),
+        decodings=experiment_decodings,
         variant=experiment_options,
 
 

@@ -19,6 +19,8 @@ rule write_summary:
         **RUN_TABLES,
         script="scripts/write_summary.py",
         code=code("scripts/write_summary.py"),
+        benign=benign_parts("judgements-{judge}"),
+        benign_interventions=benign_parts("plan"),
     output:
         report("<results>/summary.md", caption="../report/summary.rst", category="Summary"),
     log:
@@ -36,6 +38,8 @@ rule write_summary:
         python {input.script:q} \
             {params.tables:q} \
             {params.headline:q} \
+            --benign {input.benign:q} \
+            --benign-interventions {input.benign_interventions:q} \
             --output {output:q} &>{log:q}
         """
 

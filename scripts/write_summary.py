@@ -3,12 +3,18 @@
 import argparse
 
 from safety_heads import logs, tables
+from safety_heads.over_refusal import over_refusal
 from safety_heads.results import add_results, read_results
 from safety_heads.summary import write_summary
 
 
 def run(args: argparse.Namespace) -> None:
-    text = write_summary(*read_results(args))
+    results, setting = read_results(args)
+    refusals = None
+    if args.benign:
+        judged = tables.read_table(tables.JUDGEMENTS, args.benign)
+        refusals = over_refusal(judged, tables.read_table(tables.INTERVENTIONS, args.benign_interventions), setting)
+    text = write_summary(results, setting, refusals)
     with tables.atomic_path(args.output) as partial:
         partial.write_text(text, encoding="utf-8")
     print(text)
@@ -17,6 +23,8 @@ def run(args: argparse.Namespace) -> None:
 def parser() -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(description=__doc__)
     add_results(options)
+    options.add_argument("--benign", nargs="*", default=[], metavar="PARQUET", help="judgements of benign experiments")
+    options.add_argument("--benign-interventions", nargs="*", default=[], metavar="PARQUET", help="and their plans")
     options.add_argument("--output", required=True, metavar="MD")
     return options
 

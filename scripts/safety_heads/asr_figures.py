@@ -159,7 +159,7 @@ def experiments(
 def _bar_name(row: pd.Series) -> str:
     """`sure`, `chat, UA`, `sign, carrier, UA`: the experiment or the run's format, and what is ablated."""
     parts = [row["format"] if pd.isna(row["experiment"]) else row["experiment"]]
-    if row["level"] in ("carrier", "suppressor", "query"):
+    if row["level"] in ("carrier", "suppressor", "query", "random"):
         parts.append(row["level"])
     if not pd.isna(row["ablation"]):
         parts.append(ablation_name(row["ablation"]))

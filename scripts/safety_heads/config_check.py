@@ -34,6 +34,9 @@ def check(config: Mapping) -> None:
         _known(f"models.{name}.base", [declared["base"]] if "base" in declared else [], config["models"])
     for name, how in config["experiments"].items():
         _known(f"experiments.{name}.format", [how["format"]] if how and "format" in how else [], config["formats"])
+    labels = config["annotation"]["labels"]
+    if labels and not Path(labels).is_file():
+        raise UserError(f"annotation.labels: {labels} does not exist; put the exported CSV there, or write null")
     for dataset in used_queries(config):
         source = config["queries"][dataset]["source"]
         _known(f"queries.{dataset}.source", [source], config["sources"])

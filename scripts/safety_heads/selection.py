@@ -117,6 +117,18 @@ def experiments(config: Mapping, model: str) -> list[str]:
     return [name for name, how in declared.items() if has_base or "transplant" not in how]
 
 
+def kept_interventions(config: Mapping, experiment: str) -> list[str]:
+    """The experiment's interventions but those with an ablation or a random draw that the run lacks; else `none`."""
+    run = config["run"]
+    lacking = [f"-{name}-" for name in config["ablations"] if name not in run["ablations"]]
+    kept = []
+    for name in config["experiments"][experiment]["interventions"]:
+        drawn = int(name.rpartition("-draw")[2]) if "-draw" in name else 0
+        if drawn <= run["random_draws"] and not any(part in name for part in lacking):
+            kept.append(name)
+    return kept or ["none"]
+
+
 def format_line(declared: Mapping) -> list[str]:
     """A prompt format as the programs' options."""
     own = dict(declared)

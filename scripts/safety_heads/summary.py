@@ -9,6 +9,7 @@ import pandas as pd
 from safety_heads.errors import UserError
 from safety_heads.manifests import head_share, head_weights
 from safety_heads.markdown import markdown_table, rate
+from safety_heads.over_refusal import over_refusal_lines, over_refusal_markdown
 from safety_heads.ranking import bootstrap_firsts, kendalls_w, mean_ships
 from safety_heads.results import Primary, Results, harmful_datasets
 from safety_heads.statistics import SETTING, overlaps, paired_differences
@@ -16,8 +17,8 @@ from safety_heads.statistics import SETTING, overlaps, paired_differences
 TOP = 10
 
 
-def write_summary(results: Results, setting: Primary) -> str:
-    """The whole summary as Markdown."""
+def write_summary(results: Results, setting: Primary, refusals: pd.DataFrame | None = None) -> str:
+    """The whole summary as Markdown; `refusals` is a table of `over_refusal`."""
     effects = head_effects(results, setting)
     parts = [
         "# Summary\n",
@@ -29,8 +30,12 @@ def write_summary(results: Results, setting: Primary) -> str:
             raise UserError(f"no manifest is given for model {model!r}; describe it again")
         own = effects[effects["model"] == model]
         lines = [*_head_lines(results, setting, results.manifests[model]), *_effect_lines(own, setting)]
+        lines += over_refusal_lines(refusals, model, setting) if refusals is not None else []
         table = markdown_table(_effect_table(own)) if len(own) else ""
         parts += [f"## {model}\n", "".join(f"- {line}\n" for line in lines), table]
+    if refusals is not None:
+        parts += ["## Over-refusal\n", "Benign queries, with and without the head; heads of the headline's data set.\n"]
+        parts.append(over_refusal_markdown(refusals))
     parts += ["## Shared heads\n", "".join(f"- {line}\n" for line in _overlap_lines(results, setting))]
     return "\n".join(parts)
 

@@ -52,6 +52,8 @@ def test_the_configuration_as_it_stands_is_right():
         ("decodings/greedy/top_k", 0),
         ("experiments/sure", {"begin": "Sure"}),
         ("experiments/sure/transplant", "norms"),
+        ("annotation/n", 0),
+        ("annotation/lables", "labels.csv"),
     ],
 )
 def test_the_schema_refuses(path, value):
@@ -85,6 +87,7 @@ def test_the_schema_refuses(path, value):
             "models.llama-2-7b-chat.base: 'lama'",
         ),
         ("experiments/base-urial/format", "urail", "experiments.base-urial.format: 'urail'.*did you mean 'urial'"),
+        ("annotation/labels", "nowhere.csv", "annotation.labels: nowhere.csv does not exist"),
         ("queries/advbench/source", "nowhere", "queries.advbench.source: 'nowhere'"),
         ("alignment/exam/queries", ["advbenhc"], "alignment.exam.queries: 'advbenhc'"),
         ("alignment/exam/judge", "nobody", "alignment.exam.judge: 'nobody'"),
@@ -112,6 +115,16 @@ def test_experiments_with_foreign_weights_are_for_models_with_a_base():
         *("--format", "chat", "--template", "chat_template"),
         *("--system-prompt", "You are a helpful assistant."),
     ]
+
+
+def test_experiments_keep_what_the_run_has():
+    benign = CONFIG["experiments"]["benign"]["interventions"]
+    assert selection.kept_interventions(CONFIG, "benign") == benign
+    fewer = changed("run/random_draws", 1)
+    assert selection.kept_interventions(fewer, "benign") == [*benign[:3], "random-ua-1-draw1"]
+    scaled = changed("run/ablations", ["sc"])
+    assert selection.kept_interventions(scaled, "benign") == ["none", "ships-sc-1"]
+    assert selection.kept_interventions(scaled, "layer") == ["none"]
 
 
 def test_one_kind_of_weights_is_fetched_from_the_hub():

@@ -42,6 +42,14 @@ def test_experiments_with_foreign_weights_need_a_base(tiny):
     assert jobs["draw_experiments"] == 2 and "score_group" in jobs  # interventions come from Ships and Sahara
 
 
+def test_the_spot_check_is_compared_once_there_are_labels(tiny, tmp_path):
+    jobs = tiny.dry_jobs("annotate", "--forceall")
+    assert jobs["write_annotation_page"] == 1 and "compare_annotations" not in jobs and "summarise_asr" not in jobs
+    (tmp_path / "labels.csv").write_text("")
+    labels = f"annotation={{labels: {tmp_path}/labels.csv}}"
+    assert tiny.dry_jobs("annotate", "--forceall", "--config", labels)["compare_annotations"] == 1
+
+
 def test_the_embedded_run_aligns_two_models(tiny, real_config):
     jobs = tiny.dry_jobs("--forceall", "--configfile", str(real_config), "--replace-workflow-config")
     assert jobs["align_model"] == jobs["measure_alignment"] == 2
