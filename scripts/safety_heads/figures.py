@@ -89,11 +89,16 @@ def asr_map(asr: pd.DataFrame, interventions: pd.DataFrame, ships: pd.DataFrame)
         figure.colorbar(axis.collections[0], ax=axis, label=name, pad=0.02, fraction=0.06)
     [unablated] = asr.loc[asr["level"] == "none", "asr"]
     right.axhline(unablated, color=GREY, ls="--", lw=1, label="no ablation")
+    margins = (heads["asr"] - heads["low"]).clip(lower=0), (heads["high"] - heads["asr"]).clip(lower=0)
+    right.errorbar(heads["kl_nats"], heads["asr"], margins, fmt="none", ecolor=GREY, elinewidth=0.5, alpha=0.35)
     right.scatter(heads["kl_nats"], heads["asr"], s=14, color=ABLATION_COLOURS["ua"], alpha=0.6, lw=0)
+    best = heads.loc[heads["kl_nats"].idxmax()]
+    name = f"{best['layer']}-{best['head']}"
+    right.annotate(name, (best["kl_nats"], best["asr"]), (-4, 4), textcoords="offset points", ha="right", fontsize=7)
     right.set(xscale="log", ylim=(-0.03, 1.03), xlabel="mean Ships (nats)", ylabel="ASR")
     right.legend(loc="upper left", fontsize=7)
     rho, p_value = spearmanr(heads["kl_nats"], heads["asr"])
-    right.set_title(f"Spearman {rho:.2f} (p {p_value:.1g}, {len(heads)} heads)", fontsize=8)
+    right.set_title(f"Spearman {rho:.2f}, p {p_value:.1g}\n{len(heads)} heads", fontsize=8)
     first = rates.iloc[0]
     setting = f"{first['model']}, {first['dataset']}, {first['format']}, {first['decoding']}, {first['judge']}"
     figure.suptitle(f"{setting}: {ablation_name(first['ablation'])} of one head, {first['n']} answers each", fontsize=9)
