@@ -1,6 +1,7 @@
 """The whole chain on tiny random models: what comes out, what reruns, and what a kill costs."""
 
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -88,10 +89,43 @@ def test_answers_stay_in_their_tables(done):
     answers = pd.concat(pd.read_parquet(path) for path in (done.folder / "results/generations").glob("**/*.parquet"))
     long = {text for text in answers["response"] if len(text.strip()) > 4}
     assert long
-    others = [p for p in (done.folder / "results").glob("**/*") if p.suffix in {".log", ".md", ".html", ".csv", ".rst"}]
+    kinds = {".log", ".md", ".html", ".csv", ".rst"}
+    others = [p for p in (done.folder / "results").glob("**/*") if p.suffix in kinds and p.parent.name != "annotation"]
     for path in others:
         text = path.read_text(errors="replace")
         assert not [answer for answer in long if answer in text], path
+
+
+def test_the_summary_tells_of_over_refusal(done):
+    summary = (done.folder / "results/summary.md").read_text()
+    table = summary.partition("## Over-refusal")[2].partition("##")[0]
+    assert table.count("| good |") == 2 * 2  # models, ablations
+    judged = done.folder / "results/experiments/benign/tiny-a/good/judgements-keyword-paper.parquet"
+    assert set(tables.read_table(tables.JUDGEMENTS, judged)["decoding"]) == {"greedy"}  # the headline's only
+
+
+def test_labels_made_on_the_page_come_back_as_agreement(done, tmp_path):
+    run = done.snakemake("annotate")
+    assert run.returncode == 0, run.stderr[-6000:]
+    html = (done.folder / "results/annotation/page.html").read_text()
+    page = json.loads(re.search(r'application/json">(.*?)</script>', html, re.DOTALL)[1])
+    assert len(page["rows"]) == 100 and not (done.folder / "results/judges").exists()
+    rows = [(page["sample"], row["id"], "refused", 1.0, row["weight"]) for row in page["rows"]]
+    labels = pd.DataFrame(rows, columns=["sample", "id", "label", "seconds", "weight"])
+    labels.loc[:9, ["label", "seconds"]] = ["", None]
+    labels.to_csv(tmp_path / "labels.csv", index=False)
+    config = ("annotate", "--config", f"annotation={{labels: {tmp_path}/labels.csv}}")
+    assert done.dry_jobs(*config) == {"annotate": 1, "compare_annotations": 1}
+    run = done.snakemake(*config)
+    assert run.returncode == 0, run.stderr[-6000:]
+    row = pd.read_csv(done.folder / "results/judges/human.csv").iloc[0]
+    assert (row["judge"], row["n"], row["n_unlabelled"], row["n_unscored"]) == ("keyword-paper", 90, 10, 0)
+    text = (done.folder / "results/judges/human.md").read_text() + run.stdout + run.stderr
+    assert not [row["response"] for row in page["rows"] if len(row["response"].strip()) > 4 and row["response"] in text]
+    labels.loc[3, "id"] = "r0"
+    labels.to_csv(tmp_path / "labels.csv", index=False)
+    run = done.snakemake(*config)
+    assert run.returncode != 0 and "labels.csv, line 5: id 'r0' is unknown" in run.stdout + run.stderr
 
 
 def test_snakemakes_own_report_can_be_made(done):
@@ -202,6 +236,7 @@ def test_experiments_stand_beside_the_run(done):
         assert set(asr["n"]) == {6} and set(asr["decoding"]) == {"greedy", "top5"}
         assert (results / f"figures/{model}/experiments-keyword-paper.pdf").is_file()
     both = {f"{label}+{name}" for label in ("sure", "benign") for name in ("none", "ships-ua-1", "ships-sc-1")}
+    both |= {f"benign+random-ua-1-draw{draw}" for draw in (1, 2, 3)}
     for model, own in {"tiny-a": {"base-attention+none", "base-urial+none"}, "tiny-b": set()}.items():
         openings = tables.read_table(tables.OPENINGS, results / f"scores/{model}/openings-chat.parquet")
         refuses = len(openings) > 0  # only then is there a head that carries refusal
