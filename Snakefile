@@ -30,6 +30,7 @@ include: "rules/report.smk"
 include: "rules/attention.smk"
 include: "rules/experiment_inputs.smk"
 include: "rules/experiments.smk"
+include: "rules/helpfulness.smk"
 
 
 rule all:
@@ -70,6 +71,11 @@ rule experiments:
         attacks("<results>/figures/{model}/experiments-{judge}.png"),
 
 
+rule helpfulness:
+    input:
+        collect("<results>/figures/{model}/helpfulness.png", model=RUN["models"]),
+
+
 rule figures:
     input:
         all_figures(),
@@ -81,6 +87,8 @@ rule paper:
         rules.asr_map.input,
         rules.attention_maps.input,
         rules.experiments.input,
+        rules.helpfulness.input,
+        "<results>/scorecard_full.md",
 
 
 onsuccess:

@@ -116,6 +116,21 @@ def experiments(config: Mapping, model: str) -> list[str]:
     return [name for name, how in config["experiments"].items() if has_base or "transplant" not in how]
 
 
+def task_origin(config: Mapping, task: str, folder: str) -> dict:
+    """Where an lm-eval task's documents come from, as prepare_task.py takes it; `folder` holds fetched sources."""
+    declared = config["helpfulness"]
+    if declared["source"] is None:
+        return {}
+    return {"source": f"{folder}/{declared['source']}.json", "member": declared["files"][task]}
+
+
+def task_draw(config: Mapping) -> dict:
+    """How many examples of an lm-eval task are evaluated, and how many serve to calibrate pruning."""
+    declared = config["helpfulness"]
+    calibration = declared["calibration"] if declared["pruning"] else 0
+    return {"n": declared["examples"], "calibration": calibration, "seed": config["seed"]}
+
+
 def format_line(declared: Mapping) -> list[str]:
     """A prompt format as the programs' options."""
     own = dict(declared)
