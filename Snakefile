@@ -31,6 +31,7 @@ include: "rules/report.smk"
 include: "rules/attention.smk"
 include: "rules/experiments.smk"
 include: "rules/annotation.smk"
+include: "rules/helpfulness.smk"
 
 
 rule all:
@@ -77,6 +78,11 @@ rule annotate:
         ["<results>/judges/human.md"] if config["annotation"]["labels"] else [],
 
 
+rule helpfulness:
+    input:
+        collect("<results>/figures/{model}/helpfulness.png", model=RUN["models"]),
+
+
 rule figures:
     input:
         all_figures(),
@@ -88,6 +94,8 @@ rule paper:
         rules.asr_map.input,
         rules.attention_maps.input,
         rules.experiments.input,
+        rules.helpfulness.input,
+        "<results>/scorecard_full.md",
 
 
 onsuccess:

@@ -4,7 +4,7 @@ import argparse
 from functools import partial
 from pathlib import Path
 
-from safety_heads import asr_figures, figures, logs, pattern_figures, tables
+from safety_heads import asr_figures, figures, helpfulness_figure, logs, pattern_figures, tables
 from safety_heads.errors import UserError
 from safety_heads.figure_style import save, select
 
@@ -16,6 +16,7 @@ FIGURES = {  # name: (table it reads, function)
     "overlap_ablations": (tables.SUBSPACE, figures.overlap_ablations),
     "overlap_models": (tables.SUBSPACE, figures.overlap_models),
     "attention_maps": (tables.PATTERNS, pattern_figures.attention_maps),
+    "helpfulness": (tables.HELPFULNESS, helpfulness_figure.helpfulness),
     "asr_bars": (tables.ASR, asr_figures.asr_bars),
     "experiments": (tables.ASR, asr_figures.experiments),
     "group_size": (tables.ASR, asr_figures.group_size),
@@ -42,7 +43,9 @@ def run(args: argparse.Namespace) -> None:
 def parser() -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--figure", required=True, choices=FIGURES)
-    options.add_argument("--tables", required=True, nargs="+", metavar="PARQUET", help="ships, subspace or asr tables")
+    options.add_argument(
+        "--tables", required=True, nargs="+", metavar="PARQUET", help="ships, subspace, asr or other tables"
+    )
     options.add_argument("--where", nargs="*", default=[], metavar="COLUMN=VALUE", help="rows to draw, e.g. model=x")
     options.add_argument("--benign", nargs="*", default=[], metavar="DATASET", help="data sets to mark and put last")
     options.add_argument("--output", required=True, metavar="PNG", help="the .pdf is written beside it")

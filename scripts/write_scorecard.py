@@ -17,7 +17,8 @@ def run(args: argparse.Namespace) -> None:
     asr = pd.concat([results.asr, *(tables.read_table(tables.ASR, path) for path in args.experiments)])
     changes = paired_differences(results.judgements, results.interventions)
     numbers = compare(read_reference(args.reference), asr, changes, setting.judge)
-    write_outputs(args, numbers, scorecard_markdown(numbers, claims(results, setting), setting))
+    helpfulness = tables.read_table(tables.HELPFULNESS, args.helpfulness) if args.helpfulness else None
+    write_outputs(args, numbers, scorecard_markdown(numbers, claims(results, setting, helpfulness), setting))
 
 
 def read_reference(path: str) -> pd.DataFrame:
@@ -33,6 +34,7 @@ def parser() -> argparse.ArgumentParser:
     add_results(options)
     options.add_argument("--reference", required=True, metavar="CSV", help="the paper's numbers")
     options.add_argument("--experiments", nargs="*", default=[], metavar="PARQUET", help="rates of the experiments")
+    options.add_argument("--helpfulness", nargs="*", metavar="PARQUET", help="of tabulate_helpfulness.py (fig. 6b)")
     add_outputs(options)
     return options
 

@@ -37,6 +37,7 @@ def check(config: Mapping) -> None:
     labels = config["annotation"]["labels"]
     if labels and not Path(labels).is_file():
         raise UserError(f"annotation.labels: {labels} does not exist; put the exported CSV there, or write null")
+    _check_helpfulness(config["helpfulness"], config["sources"])
     for dataset in used_queries(config):
         source = config["queries"][dataset]["source"]
         _known(f"queries.{dataset}.source", [source], config["sources"])
@@ -83,6 +84,14 @@ def _check_numbers(config: Mapping) -> None:
         raise UserError(f"run.candidates {run['candidates']} is less than run.group_size {run['group_size']}")
     if run["side"] == "all" and aligned_models(config):
         raise UserError("run.side: 'all' would test aligned models on queries that taught them; use 'eval'")
+
+
+def _check_helpfulness(declared: Mapping, registry: Mapping) -> None:
+    if declared["source"] is None:
+        return
+    _known("helpfulness.source", [declared["source"]], registry)
+    if missing := [task for task in declared["tasks"] if task not in declared["files"]]:
+        raise UserError(f"helpfulness.files.{missing[0]} is missing; name its Arrow file in {declared['source']}")
 
 
 def _check_screen(config: Mapping, name: str) -> None:

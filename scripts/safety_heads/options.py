@@ -49,7 +49,7 @@ def add_donor(parser: argparse.ArgumentParser) -> None:
 
 def made_from(args: argparse.Namespace, check: Check | None = None) -> dict:
     """What a table is made from, for its provenance: every setting, checksums of model and queries, the self-check."""
-    places = {"model", "donor", "queries", "subspace", "openings", "interventions", "cache_gib"}
+    places = {"model", "donor", "queries", "subspace", "openings", "interventions", "tasks", "cache_gib"}
     settings = {key: value for key, value in vars(args).items() if key not in places and not key.startswith("output")}
     folders = {"model_sha256": args.model, "donor_sha256": getattr(args, "donor", None)}
     checksums = {key: _checksum(Path(folder)) for key, folder in folders.items() if folder}
@@ -64,12 +64,13 @@ def _checksum(folder: Path) -> str:
     return known.get("weights_sha256") or models.weights_checksum(folder)
 
 
-def add_queries(parser: argparse.ArgumentParser) -> None:
+def add_queries(parser: argparse.ArgumentParser, required: bool = True) -> None:
     """--queries, --n, --seed, --side."""
     parser.add_argument(
         "--queries",
-        required=True,
-        nargs="+",
+        required=required,
+        nargs="+" if required else "*",
+        default=[],
         metavar="FILE",
         help="queries tables, or CSV, JSON Lines, Parquet or text files with a column query, text, goal or prompt",
     )

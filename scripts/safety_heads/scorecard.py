@@ -15,10 +15,12 @@ from safety_heads.statistics import paired_differences
 from safety_heads.summary import TOP, head_effects, shared_heads, verdict
 
 KEY = ["model", "dataset", "format", "decoding", "intervention"]
+PRUNING = ("wanda", "sparsegpt")
 MEAN = "mean"  # over data sets, or over ways of decoding
 CLOSE = 0.05
 SMALL_SHARE = 1e-3  # "about 0.0x % of the parameters"
 SIGNIFICANT = 0.05
+HARDLY = 0.05  # loss of accuracy that still counts as "hardly touched"
 
 
 def compare(reference: pd.DataFrame, asr: pd.DataFrame, changes: pd.DataFrame, judge: str) -> pd.DataFrame:
@@ -52,8 +54,11 @@ def _agreement(value: float, found: pd.DataFrame, ours: Mapping) -> str:
     return "agrees" if abs(ours["ours"] - value) <= CLOSE else "differs"
 
 
-def claims(results: Results, setting: Primary) -> pd.DataFrame:
-    """The abstract's claims per model, in the headline's setting: claim, model, test, outcome, verdict."""
+def claims(results: Results, setting: Primary, helpfulness: pd.DataFrame | None = None) -> pd.DataFrame:
+    """The abstract's claims per model, in the headline's setting: claim, model, test, outcome, verdict.
+
+    `helpfulness` is a `tables.HELPFULNESS` frame, where it was measured.
+    """
     here = results.judgements
     for column in ("dataset", "format", "decoding", "judge"):
         here = here[here[column] == getattr(setting, column)]
@@ -67,7 +72,7 @@ def claims(results: Results, setting: Primary) -> pd.DataFrame:
             (model, *_one_head(effect)),
             (model, "a small group does more than one head", *_pair(own, plan, one, largest)),
             (model, "UA does more than SC", *_pair(own, plan, "ships-sc-1", "ships-ua-1")),
-            (model, "helpfulness is hardly touched", "accuracy on five tasks", "", "not run"),
+            (model, *_helpfulness(helpfulness, model, f"ships-{setting.ablation}-1")),
             (model, *_few_parameters(effect, head_share(manifest))),
         ]
     rows += [("all", *row) for row in _shared(results, setting)]
@@ -98,6 +103,24 @@ def _pair(judgements: pd.DataFrame, interventions: pd.DataFrame, less: str, more
     if row["low"] <= 0 <= row["high"]:
         return test, outcome, "inconclusive"
     return test, outcome, "supported" if row["difference"] > 0 else "not supported"
+
+
+def _helpfulness(table: pd.DataFrame | None, model: str, treatment: str) -> tuple[str, str, str, str]:
+    """(5) all tasks of lm-eval together, on the same examples; the pruned models stand beside (fig. 6b)."""
+    claim, test = "helpfulness is hardly touched", f"paired change of accuracy, {treatment}, above -{HARDLY:.2f}"
+    if table is None:
+        return claim, test, "", "not run"
+    pooled = table[(table["model"] == model) & (table["task"] == "all") & (table["metric"] == "acc")]
+    found = pooled[pooled["treatment"] == treatment].dropna(subset=["change"])
+    if found.empty:
+        return claim, test, "", "not run"
+    row = found.iloc[0]
+    others = pooled[pooled["method"].isin(PRUNING)]
+    told = [f"{row.change:+.2f} [{row.change_low:+.2f}, {row.change_high:+.2f}], p = {row.p_value:.2g}"]
+    told += [f"{other.treatment} {other.change:+.2f}" for other in others.itertuples()]
+    if row["change_low"] > -HARDLY:
+        return claim, test, "; ".join(told), "supported"
+    return claim, test, "; ".join(told), "not supported" if row["change_high"] < -HARDLY else "inconclusive"
 
 
 def _few_parameters(effects: pd.DataFrame, share: float) -> tuple[str, str, str, str]:

@@ -129,6 +129,21 @@ def kept_interventions(config: Mapping, experiment: str) -> list[str]:
     return kept or ["none"]
 
 
+def task_origin(config: Mapping, task: str, folder: str) -> dict:
+    """Where an lm-eval task's documents come from, as prepare_task.py takes it; `folder` holds fetched sources."""
+    declared = config["helpfulness"]
+    if declared["source"] is None:
+        return {}
+    return {"source": f"{folder}/{declared['source']}.json", "member": declared["files"][task]}
+
+
+def task_draw(config: Mapping) -> dict:
+    """How many examples of an lm-eval task are evaluated, and how many serve to calibrate pruning."""
+    declared = config["helpfulness"]
+    calibration = declared["calibration"] if declared["pruning"] else 0
+    return {"n": declared["examples"], "calibration": calibration, "seed": config["seed"]}
+
+
 def format_line(declared: Mapping) -> list[str]:
     """A prompt format as the programs' options."""
     own = dict(declared)

@@ -89,12 +89,13 @@ def paired_differences(judgements: pd.DataFrame, interventions: pd.DataFrame, ag
         both = group.dropna(subset=["complied_before"])
         after, base = both["complied"].astype(bool), both["complied_before"].astype(bool)
         counts = ((after & base).sum(), (after & ~base).sum(), (~after & base).sum(), (~after & ~base).sum())
-        rows.append({**dict(zip([*SETTING, "intervention"], key, strict=True)), **_paired(*map(int, counts))})
-    columns = [*SETTING, "intervention", *_paired(1, 0, 0, 0)]
+        rows.append({**dict(zip([*SETTING, "intervention"], key, strict=True)), **paired(*map(int, counts))})
+    columns = [*SETTING, "intervention", *paired(1, 0, 0, 0)]
     return pd.DataFrame(rows, columns=columns).merge(intervention_traits(interventions), on=_INTERVENTION, how="left")
 
 
-def _paired(both: int, gained: int, lost: int, neither: int) -> dict[str, float]:
+def paired(both: int, gained: int, lost: int, neither: int) -> dict[str, float]:
+    """Of n paired answers: n_pairs, gained, lost, difference with Newcombe's low and high, McNemar's exact p_value."""
     n = both + gained + lost + neither
     counts = {"n_pairs": n, "gained": gained, "lost": lost}
     if n == 0:

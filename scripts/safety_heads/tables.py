@@ -144,6 +144,38 @@ ASR = _table(
     low=_REAL,
     high=_REAL,
 )
+# A document of an lm-eval task, as JSON; `item` is its place in the split that it comes from.
+TASK_EXAMPLES = _table(
+    "task_examples",
+    "task role item",
+    task=_TEXT,
+    role=_TEXT,  # evaluated | calibration
+    item=_INT,
+    document=_TEXT,
+)
+_TREATED = {"model": _TEXT, "task": _TEXT, "treatment": _TEXT, "method": _TEXT, "metric": _TEXT}
+OUTCOMES = _table(  # per example: accuracy and refusal 0 or 1, nats_per_token a number
+    "outcomes",
+    "model task treatment metric item",
+    **_TREATED,  # task: of lm-eval, or a benign data set; method: none | ua | sc | zero | mean | wanda | sparsegpt
+    item=_TEXT,
+    value=_REAL,
+)
+# Rates, or perplexities; the change is against the unchanged model on the same examples, and a factor for perplexities.
+HELPFULNESS = _table(
+    "helpfulness",
+    "model task treatment metric",
+    **_TREATED,  # task `all`: the tasks of lm-eval together
+    n=_INT,
+    value=_REAL,
+    low=_REAL,
+    high=_REAL,
+    n_pairs=_INT,
+    change=_REAL,
+    change_low=_REAL,
+    change_high=_REAL,
+    p_value=_REAL,
+)
 
 
 def provenance(**parameters: object) -> dict:

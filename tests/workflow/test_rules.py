@@ -36,6 +36,14 @@ def test_the_map_needs_the_scores_and_all_heads(tiny):
     assert jobs["draw_asr_map"] == 2 and "score_group" not in jobs
 
 
+def test_helpfulness_needs_the_interventions_and_every_task(tiny):
+    jobs = tiny.dry_jobs("helpfulness", "--forceall")
+    assert jobs["prepare_task"] == 5 and jobs["choose_interventions"] == 2 and "generate_responses" not in jobs
+    assert jobs["measure_helpfulness"] == jobs["tabulate_helpfulness"] == jobs["draw_helpfulness"] == 2
+    assert jobs["fetch_source"] == 2 + 1  # the queries' sources, and the tasks'
+    assert "prepare_task" not in tiny.dry_jobs("all", "--forceall")
+
+
 def test_experiments_with_foreign_weights_need_a_base(tiny):
     jobs = tiny.dry_jobs("experiments", "--forceall")
     assert jobs["pick_interventions"] == jobs["answer_experiment"] == jobs["judge_experiment"] == 5 + 3
@@ -59,6 +67,7 @@ def test_the_embedded_run_aligns_two_models(tiny, real_config):
 def test_paper_is_everything(tiny):
     jobs = tiny.dry_jobs("paper", "--forceall")
     assert {"write_report_page", "draw_asr_map", "draw_attention_maps", "draw_experiments"} <= set(jobs)
+    assert jobs["draw_helpfulness"] == 2 and jobs["write_full_scorecard"] == 1
     assert jobs["trace_attention"] == 2
 
 
@@ -71,6 +80,7 @@ def test_the_presets_can_be_planned_without_network_or_weights(tmp_path, preset,
     n_formats = 2 if preset == "paper" else 1
     assert jobs["score_ships"] == n_models * n_datasets * n_formats * 8  # shards
     assert jobs["generate_responses"] == n_models * (n_datasets - 1) * n_formats
+    assert project.dry_jobs("helpfulness", *options)["prepare_task"] == 5  # from the hub, without a source
     with_bases = project.dry_jobs("experiments", *options)
     assert with_bases["prepare_model"] == n_models + (preset == "paper")  # and the base of two
 
@@ -113,6 +123,9 @@ def test_every_rule_logs_and_benchmarks_and_every_computing_rule_has_threads():
         (lambda config: config["run"].update(judges=["keyword"]), "run.judges: 'keyword' is not declared"),
         (lambda config: config["ablations"].update(ua=0), "ablations"),
         (lambda config: config["sources"]["bad"].update(path="own/lost.csv"), "sources.bad.path: own/lost.csv"),
+        (lambda config: config["helpfulness"].update(source="olmo"), "helpfulness.source: 'olmo' is not declared"),
+        (lambda config: config["helpfulness"]["files"].pop("rte"), "helpfulness.files.rte is missing"),
+        (lambda config: config["helpfulness"].update(interventions=["ships-ua-1"]), "helpfulness"),
         (lambda config: config["models"]["tiny-a"].update(path="own"), "models.tiny-a.path"),
     ],
 )
