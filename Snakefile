@@ -20,6 +20,7 @@ report: "report/workflow.rst"
 
 
 include: "rules/common.smk"
+include: "rules/resources.smk"
 include: "rules/queries.smk"
 include: "rules/models.smk"
 include: "rules/scores.smk"
@@ -30,6 +31,7 @@ include: "rules/report.smk"
 include: "rules/attention.smk"
 include: "rules/experiment_inputs.smk"
 include: "rules/experiments.smk"
+include: "rules/plan.smk"
 
 
 rule all:

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from safety_heads import tables
-from tests.workflow.conftest import Project, environment
+from tests.workflow.conftest import Project, environment, values
 
 TABLES = {
     "ships.parquet": tables.SHIPS,
@@ -31,17 +31,6 @@ def done(tiny) -> Project:
     assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-6000:]
     assert "# Summary" in run.stdout + run.stderr
     return tiny
-
-
-def values(project: Project) -> dict[str, pd.DataFrame]:
-    """Every table of scores, answers and rates; provenance is in the metadata and not compared."""
-    folder = project.folder / "results"
-    found = [
-        path
-        for name in ("scores", "generations", "judgements", "tables")
-        for path in folder.glob(f"{name}/**/*.parquet")
-    ]
-    return {str(path.relative_to(folder)): pd.read_parquet(path) for path in sorted(found)}
 
 
 def test_every_table_fits_its_schema_and_tells_what_made_it(done):
