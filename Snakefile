@@ -32,6 +32,7 @@ include: "rules/attention.smk"
 include: "rules/experiment_inputs.smk"
 include: "rules/experiments.smk"
 include: "rules/plan.smk"
+include: "rules/trust.smk"
 
 
 rule all:
@@ -39,6 +40,7 @@ rule all:
     input:
         "<results>/report/index.html",
         "<results>/queries/overlaps.csv",
+        "<results>/manifest.json",
 
 
 rule ships:

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from tests.slurm.conftest import SlurmProject, assert_same_tables, cancel, fresh_copy
+from tests.slurm.conftest import SlurmProject, assert_same_tables, finish, fresh_copy
 
 pytestmark = pytest.mark.short
 
@@ -18,13 +18,7 @@ def test_two_folders_at_once_give_the_tables_of_one_machine(reference, cluster, 
     for project in projects:
         runs.append(project.start("asr"))
         time.sleep(1)  # so that their starts do not fall into the same second
-    try:
-        for project, run in zip(projects, runs, strict=True):
-            project.finish(run)
-    finally:
-        for project, run in zip(projects, runs, strict=True):
-            run.kill()
-            cancel(project)
+    finish(*zip(projects, runs, strict=True))
     for project in projects:
         assert_same_tables(project, reference)
         assert {job["JobState"] for job in project.jobs()} == {"COMPLETED"}
