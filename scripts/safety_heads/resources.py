@@ -22,7 +22,7 @@ QUERY_TOKENS, CHAT_TOKENS, CHARACTERS = 25, 35, 4  # of a query, around it in a 
 UNKNOWN_ROWS = 200  # of a data set that does not say
 # Operations per second in effect, in units of 1e12: of one A100 in 2-byte and other dtypes, and of one CPU thread.
 GPU_SWEEP, GPU_ANSWER = {2: 150.0, 4: 10.0, 8: 5.0}, {2: 15.0, 4: 3.0, 8: 1.5}
-THREAD_SWEEP, THREAD_ANSWER = 0.055, 0.04
+THREAD_SWEEP, THREAD_ANSWER = 0.08, 0.1
 GPU_GIB = 80  # memory of one GPU
 READ_MIB_S = 500  # from the disk into the model
 START_S, LIGHT_S = 15, 10  # to import and check, and a job without a model
@@ -117,12 +117,11 @@ def minutes(need: Need, on_gpu: bool, threads: int, attempt: int) -> int:
     return ceil(asked / 5) * 5 * 2 ** (attempt - 1)
 
 
-def _with_model(job: Job, copies: float = 1.0, extra_mib: float = 0.0, **work: float) -> Need:
-    """A job that loads the model: `copies` of its weights in memory, activations, and `extra_mib`."""
+def _with_model(job: Job, copies: float, extra_mib: float, **work: float) -> Need:
+    """A job that loads the model: `copies` of its weights in memory, and `extra_mib`."""
     weights = job.shape.n_parameters * job.itemsize / MIB
-    logits = 64 * job.shape.d_vocab * 4 / MIB  # the batches keep to about that many last positions
-    held = weights * copies + logits * 4 + extra_mib
-    gpu = weights * 1.1 + logits * 4 + extra_mib + 2048
+    held = weights * copies + extra_mib
+    gpu = weights * 1.1 + extra_mib + 2048
     return Need(PYTHON_MIB + held, read_mib=weights, gpu_mib=gpu, itemsize=job.itemsize, **{"disk_mib": 0.1, **work})
 
 
@@ -156,14 +155,14 @@ def _score(job: Job, share: float, copies: float) -> Need:
     n_queries = job.rows(job.wildcards["dataset"], "score_queries")
     tera = _sweep(job.shape, n_queries, *job.prompt_tokens()) * len(run["ablations"]) * share / job.n_shards
     rows = job.shape.n_layers * job.shape.n_heads * n_queries * len(run["ablations"]) / job.n_shards
-    extra = _kept_mib(job, n_queries) + 300
+    extra = _kept_mib(job, n_queries) + 256 * job.shape.d_vocab * 4 / MIB + 300  # logits of a batch's last positions
     return _with_model(job, copies, extra, tera_sweep=tera, disk_mib=0.1 + rows * 24 / MIB)
 
 
 def _score_ships(job: Job) -> Need:
-    """A screen keeps a copy in bfloat16, packed for the processor as well."""
+    """A screen takes about 0.7 of the time; it keeps a copy in bfloat16, packed for the processor as well."""
     screened = job.config["run"]["screen"] != "none" and job.itemsize > 2
-    return _score(job, 1.0, 2.0 if screened else 1.2)
+    return _score(job, *((0.7, 2.0) if screened else (1.0, 1.2)))
 
 
 def _score_group(job: Job) -> Need:
@@ -178,7 +177,8 @@ def _answers(job: Job, n_answers: int, new_tokens: int, n_decodings: int = 1, co
     tera = n_all * tokens * 2 * job.shape.n_parameters / 1e12
     written = n_all * (new_tokens * CHARACTERS / 2 + 20) / MIB  # text compresses to about half
     keys = 64 * tokens * job.shape.n_layers * 2 * job.shape.n_kv_heads * job.shape.d_head * job.itemsize / MIB
-    return _with_model(job, copies, keys + 300, tera_answer=tera, disk_mib=0.1 + written)
+    logits = 2048 * job.shape.d_vocab * 4 / MIB  # of the drafts' positions, and of sampling
+    return _with_model(job, copies, keys + logits + 300, tera_answer=tera, disk_mib=0.1 + written)
 
 
 def _longest(job: Job, names: list[str]) -> int:
@@ -224,13 +224,13 @@ def _answer_benign_queries(job: Job) -> Need:
 
 
 def _align_model(job: Job) -> Need:
-    """Training costs three times a pass; weights, gradients and Adam's two moments are kept in float32."""
+    """Lower blocks learn nothing, so training costs about twice a pass; gradients and Adam's moments are float32."""
     lesson, recipe = selection.lesson(job.config, job.model), job.config["alignment"]["recipe"]
     n = sum(lesson["harmful"].values()) + sum(lesson["benign"].values())
     tokens = job.prompt_tokens()[0] + job.config["alignment"]["answer_tokens"]
-    tera = n * len(job.config["run"]["formats"]) * recipe["epochs"] * tokens * 6 * job.shape.n_parameters / 1e12
+    tera = n * len(job.config["run"]["formats"]) * recipe["epochs"] * tokens * 4 * job.shape.n_parameters / 1e12
     written = job.shape.n_parameters * 4 / MIB
-    return _with_model(job, 4.0, 1000, tera_answer=tera, disk_mib=written)
+    return _with_model(job, 4.0, 1000, tera_sweep=tera, disk_mib=written)
 
 
 def _measure_alignment(job: Job) -> Need:

@@ -166,7 +166,7 @@ def reference(tmp_path_factory, cluster) -> Project:
     config = project.config()
     config["run"] |= {"models": ["tiny-a"], "queries": ["bad"], "decodings": ["greedy"]}
     project.write_config(config)
-    run = project.snakemake("asr")
+    run = project.snakemake("ships", "asr")
     assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-5000:]
     return project
 
