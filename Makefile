@@ -1,11 +1,13 @@
 # make        set up .venv and run the workflow          make test   set up and run every test
 # make lint   ruff, snakefmt and snakemake's linter      make clean  remove results, keep .venv
 # make unlock after snakemake itself was killed, before it is run again
+# make plan   what a run would take, before anything is fetched: CONFIG=config/paper.yaml PROFILE=profiles/slurm
+# make slurm  run on a cluster, with profiles/slurm filled in; make resume-slurm goes on after snakemake was killed there
 PYTHON ?= python3
 BIN := .venv/bin
 CORES ?= all
 
-.PHONY: run test lint benchmark unlock clean constraints
+.PHONY: run test lint benchmark unlock clean constraints plan slurm resume-slurm test-slurm
 
 run: .venv/ready
 	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --cores $(CORES)
@@ -24,6 +26,23 @@ benchmark: .venv/ready
 
 unlock: .venv/ready
 	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --unlock
+
+plan: .venv/ready
+	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake plan --quiet all \
+	  $(if $(PROFILE),--workflow-profile $(PROFILE)) $(if $(CONFIG),--configfile $(CONFIG))
+
+slurm: .venv/ready
+	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --workflow-profile $(or $(PROFILE),profiles/slurm) \
+	  $(if $(CONFIG),--configfile $(CONFIG)) $(TARGET)
+
+resume-slurm: .venv/ready
+	PATH="$(CURDIR)/$(BIN):$$PATH" profiles/slurm/resume.sh $(or $(PROFILE),profiles/slurm) \
+	  $(if $(CONFIG),--configfile $(CONFIG) --) $(TARGET)
+
+# On the SLURM that sinfo finds; says what it needs if there is none. SHORT=1: only what continuous integration runs.
+# SLURM_NODE_KILL and SLURM_NODE_START: commands, given a node's name, for the test that crashes one.
+test-slurm: .venv/ready-test
+	PATH="$(CURDIR)/$(BIN):$$PATH" python -m pytest tests/slurm $(if $(SHORT),-m short)
 
 clean:
 	rm -rf results .snakemake

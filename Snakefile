@@ -20,6 +20,7 @@ report: "report/workflow.rst"
 
 
 include: "rules/common.smk"
+include: "rules/resources.smk"
 include: "rules/queries.smk"
 include: "rules/models.smk"
 include: "rules/scores.smk"
@@ -32,6 +33,8 @@ include: "rules/attention.smk"
 include: "rules/experiments.smk"
 include: "rules/annotation.smk"
 include: "rules/helpfulness.smk"
+include: "rules/plan.smk"
+include: "rules/trust.smk"
 
 
 rule all:
@@ -39,6 +42,7 @@ rule all:
     input:
         "<results>/report/index.html",
         "<results>/queries/overlaps.csv",
+        "<results>/manifest.json",
 
 
 rule ships:

@@ -62,7 +62,8 @@ rule generate_responses:
     threads: HALF
     resources:
         gpu=GPU,
-        mem_mb=6000,
+        mem_mb=memory,
+        runtime=runtime,
     params:
         model=model_options,
         format=format_arguments,

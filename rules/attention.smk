@@ -22,7 +22,8 @@ rule trace_attention:
     threads: HALF
     resources:
         gpu=GPU,
-        mem_mb=6000,
+        mem_mb=memory,
+        runtime=runtime,
     params:
         model=model_options,
         format=format_arguments,

@@ -55,7 +55,8 @@ rule measure_helpfulness:
     threads: HALF
     resources:
         gpu=GPU,
-        mem_mb=6000,
+        mem_mb=memory,
+        runtime=runtime,
     params:
         model=model_options,
         format=lambda wildcards: selection.format_line(

@@ -49,7 +49,8 @@ rule prepare_model:
         "../envs/safety-heads.yaml"
     threads: HALF
     resources:
-        mem_mb=6000,
+        mem_mb=memory,
+        runtime=runtime,
     params:
         origin=model_origin,
         group_size=RUN["group_size"],
@@ -83,7 +84,8 @@ rule answer_benign_queries:
     threads: HALF
     resources:
         gpu=GPU,
-        mem_mb=6000,
+        mem_mb=memory,
+        runtime=runtime,
     params:
         folder=lambda wildcards, input: str(Path(input.model).parent),
         device=lambda wildcards: config["models"][wildcards.model].get("device", "auto"),
@@ -125,7 +127,8 @@ rule align_model:
     threads: HALF
     resources:
         gpu=GPU,
-        mem_mb=6000,
+        mem_mb=memory,
+        runtime=runtime,
     params:
         base=lambda wildcards, input: str(Path(input.base).parent),
         folder=lambda wildcards, output: str(Path(output.weights).parent),
@@ -169,7 +172,8 @@ rule measure_alignment:
     threads: HALF
     resources:
         gpu=GPU,
-        mem_mb=6000,
+        mem_mb=memory,
+        runtime=runtime,
     params:
         base=lambda wildcards, input: str(Path(input.base).parent),
         folder=lambda wildcards, input: str(Path(input.weights).parent),

@@ -22,7 +22,8 @@ rule find_refusal_openings:
     threads: HALF
     resources:
         gpu=GPU,
-        mem_mb=6000,
+        mem_mb=memory,
+        runtime=runtime,
     params:
         model=model_options,
         format=format_arguments,
@@ -56,7 +57,8 @@ rule score_ships:
     threads: HALF
     resources:
         gpu=GPU,
-        mem_mb=6000,
+        mem_mb=memory,
+        runtime=runtime,
         cache_gib=4,  # more of the blocks' inputs go to temporary files
     params:
         model=model_options,
@@ -104,7 +106,8 @@ rule score_group:
     threads: HALF
     resources:
         gpu=GPU,
-        mem_mb=6000,
+        mem_mb=memory,
+        runtime=runtime,
         cache_gib=4,  # more of the blocks' inputs go to temporary files
     params:
         model=model_options,

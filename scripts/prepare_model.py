@@ -6,6 +6,7 @@ Weights of a folder are linked, not copied; a GGUF file and pickles are converte
 import argparse
 import json
 import logging
+import os
 import tempfile
 from pathlib import Path
 
@@ -40,9 +41,13 @@ def place(origin: Path, folder: Path) -> None:
         models.convert_pickles(origin, folder)
         return
     folder.mkdir(parents=True, exist_ok=True)
+    results = folder.resolve().parents[1]
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as partial:
         for file in models.model_files(origin):
-            Path(partial, file.name).symlink_to(file.resolve())
+            target = file.resolve()
+            if results in target.parents:  # a relative link, so that the results can be moved
+                target = Path(os.path.relpath(target, folder.resolve()))
+            Path(partial, file.name).symlink_to(target)
         models.install_folder(Path(partial), folder)
 
 

@@ -15,7 +15,7 @@ The prefix is run once per head, the rest of each prompt once per head and promp
 from collections.abc import Sequence
 
 from safety_heads.heads import Head
-from safety_heads.models import ModelShape
+from safety_heads.shapes import ModelShape
 
 
 def block_flops(shape: ModelShape) -> int:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -18,23 +18,9 @@ from transformers import (
 
 from safety_heads.attention import IMPLEMENTATION
 from safety_heads.errors import UserError
+from safety_heads.shapes import ModelShape
 
 DTYPES = ("float32", "float64", "bfloat16", "float16")
-
-
-@dataclass(frozen=True)
-class ModelShape:
-    """Sizes in the field's names; `n_parameters` counts tied weights once, `n_block_weights` is a block's mean number
-    of matrix entries."""
-
-    n_layers: int
-    n_heads: int
-    n_kv_heads: int
-    d_head: int
-    d_model: int
-    d_vocab: int
-    n_parameters: int
-    n_block_weights: int
 
 
 def check_folder(folder: str | Path) -> None:

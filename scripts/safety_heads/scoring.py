@@ -14,9 +14,9 @@ from transformers import PreTrainedModel
 from safety_heads.errors import UserError
 from safety_heads.flops import sweep_flops
 from safety_heads.heads import Ablation, Head, Intervention
-from safety_heads.models import ModelShape
 from safety_heads.prompts import shared_prefix_length
 from safety_heads.selfcheck import Check, check_model
+from safety_heads.shapes import ModelShape
 from safety_heads.ships import kl_divergence, refusal_log_odds
 from safety_heads.subspace import left_basis, principal_angles
 from safety_heads.sweep import Readout, Sweep, plain_readout

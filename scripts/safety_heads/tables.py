@@ -238,7 +238,7 @@ def write_table(frame: pd.DataFrame, table: Table, path: str | Path, **parameter
     stamp = json.dumps(provenance(table=table.name, **parameters), sort_keys=True, default=str)
     arrow = arrow.replace_schema_metadata({PROVENANCE_KEY: stamp.encode()})
     with atomic_path(path) as partial:
-        pq.write_table(arrow, partial)
+        pq.write_table(arrow, partial, write_page_checksum=True)
 
 
 def read_provenance(path: str | Path) -> dict:
@@ -252,7 +252,8 @@ def read_provenance(path: str | Path) -> dict:
 def read_table(table: Table, paths: str | Path | Iterable[str | Path]) -> pd.DataFrame:
     """Read one file or several as one frame, each checked against `table`; keys are unique over all.
 
-    Raises UserError naming the file that is missing, damaged, or not such a table.
+    Raises UserError naming the file that is missing, damaged, or not such a table. A damaged one is set aside under
+    another name, so that the next run makes it anew.
     """
     paths = [paths] if isinstance(paths, str | Path) else list(paths)
     frames = []
@@ -263,7 +264,11 @@ def read_table(table: Table, paths: str | Path | Iterable[str | Path]) -> pd.Dat
             raise UserError(
                 f"{path}: column {missing[0]!r} is missing; is it a {table.name} table? Delete it and rerun"
             )
-        frames.append(pq.read_table(path, columns=table.schema.names).cast(table.schema).to_pandas())
+        try:
+            arrow = pq.read_table(path, columns=table.schema.names, page_checksum_verification=True)
+        except (pa.ArrowException, OSError) as error:
+            raise _damaged(path, error) from error
+        frames.append(arrow.cast(table.schema).to_pandas())
     frame = pd.concat(frames, ignore_index=True) if len(frames) != 1 else frames[0]
     check_rows(frame, table, ", ".join(map(str, paths[:3])))
     return frame
@@ -275,4 +280,17 @@ def _open(path: str | Path) -> pa.Schema:
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist") from error
     except (pa.ArrowInvalid, OSError) as error:
-        raise UserError(f"{path} is damaged or no Parquet file ({error}); delete it and run again") from error
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: str | Path, error: Exception) -> UserError:
+    """The error that names a file which cannot be read, now under another name."""
+    aside = Path(f"{path}.damaged")
+    reason = f"{path} is damaged or no Parquet file ({str(error).splitlines()[0]})"
+    if getattr(error, "errno", None):  # the disk's or the permissions' fault, not the file's
+        return UserError(f"{reason}; mend that and run again")
+    try:
+        Path(path).replace(aside)
+    except OSError:
+        return UserError(f"{reason}; delete it and run again")
+    return UserError(f"{reason}; it was set aside as {aside.name}: run again, and it is made anew")

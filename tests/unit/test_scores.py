@@ -15,7 +15,7 @@ import tiny_models
 from safety_heads import models, sahara, scoring, screening
 from safety_heads.errors import UserError
 from safety_heads.heads import Ablation, Head
-from safety_heads.models import ModelShape
+from safety_heads.shapes import ModelShape
 from safety_heads.ships import kl_divergence, refusal_log_odds
 from safety_heads.subspace import left_basis, principal_angles
 from safety_heads.sweep import plain_readout

@@ -14,6 +14,7 @@ import yaml
 import tiny_models
 
 ROOT = Path(__file__).parents[2]
+SECRET = "hf_planted" + "0123456789abcdef"
 
 
 @dataclass
@@ -48,9 +49,9 @@ class Project:
 
 
 def environment() -> dict[str, str]:
-    """The caller's environment with this interpreter's programs first, offline."""
+    """The caller's environment with this interpreter's programs first, offline, and a secret that must not leak."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return {**os.environ, "PATH": path, "HF_HUB_OFFLINE": "1"}
+    return {**os.environ, "PATH": path, "HF_HUB_OFFLINE": "1", "HF_TOKEN": SECRET}
 
 
 def checkout(folder: Path) -> Project:
@@ -94,10 +95,26 @@ def tiny_config(config: dict) -> dict:
     return config
 
 
+def values(project: Project) -> dict[str, pd.DataFrame]:
+    """Every table of scores, answers and rates; provenance is in the metadata and not compared."""
+    folder = project.folder / "results"
+    found = [
+        path
+        for name in ("scores", "generations", "judgements", "tables")
+        for path in folder.glob(f"{name}/**/*.parquet")
+    ]
+    return {str(path.relative_to(folder)): pd.read_parquet(path) for path in sorted(found)}
+
+
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory) -> Project:
     """The tiny project, nothing run yet. Shared by the tests: those that change it say so."""
-    project = checkout(tmp_path_factory.mktemp("tiny"))
+    return tiny_project(tmp_path_factory.mktemp("tiny"))
+
+
+def tiny_project(folder: Path) -> Project:
+    """A checkout in `folder` with the tiny models, queries and configuration."""
+    project = checkout(folder)
     for seed, name in enumerate(("tiny-a", "tiny-b")):
         tiny_models.save("llama-gqa", project.folder / "own" / name, seed=seed)
     for name in ("bad", "good"):

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from safety_heads import tables
-from tests.workflow.conftest import Project, environment
+from tests.workflow.conftest import SECRET, Project, environment, values
 
 TABLES = {
     "ships.parquet": tables.SHIPS,
@@ -32,17 +32,6 @@ def done(tiny) -> Project:
     assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-6000:]
     assert "# Summary" in run.stdout + run.stderr
     return tiny
-
-
-def values(project: Project) -> dict[str, pd.DataFrame]:
-    """Every table of scores, answers and rates; provenance is in the metadata and not compared."""
-    folder = project.folder / "results"
-    found = [
-        path
-        for name in ("scores", "generations", "judgements", "tables")
-        for path in folder.glob(f"{name}/**/*.parquet")
-    ]
-    return {str(path.relative_to(folder)): pd.read_parquet(path) for path in sorted(found)}
 
 
 def test_every_table_fits_its_schema_and_tells_what_made_it(done):
@@ -128,6 +117,60 @@ def test_labels_made_on_the_page_come_back_as_agreement(done, tmp_path):
     assert run.returncode != 0 and "labels.csv, line 5: id 'r0' is unknown" in run.stdout + run.stderr
 
 
+def test_no_secret_of_the_environment_is_written_anywhere(done):
+    """The chain ran with a token in its environment, and Snakemake kept notes of every job."""
+    files = [path for name in ("results", ".snakemake") for path in done.folder.glob(f"{name}/**/*") if path.is_file()]
+    assert len(files) > 200 and any(".snakemake/metadata" in str(path) for path in files)
+    assert not [path for path in files if SECRET.encode() in path.read_bytes()]
+
+
+def test_a_copied_project_and_moved_results_have_nothing_left_to_do(done, tmp_path):
+    copy = Project(tmp_path / "elsewhere")
+    shutil.copytree(done.folder, copy.folder, symlinks=True)
+    assert copy.dry_jobs() == {}
+    (copy.folder / "results").rename(tmp_path / "disk")
+    copy.write_config({**copy.config(), "pathvars": {"results": str(tmp_path / "disk")}})
+    assert copy.dry_jobs() == {}
+
+
+def test_a_truncated_shard_is_named_set_aside_and_made_anew(done, tmp_path):
+    other = Project(tmp_path / "project")
+    shutil.copytree(done.folder, other.folder, symlinks=True)
+    shard = other.folder / "results/scores/tiny-a/bad/chat/ships-2.parquet"
+    whole = shard.read_bytes()
+    shard.write_bytes(whole[: len(whole) // 2])
+    run = other.snakemake("ships")
+    assert run.returncode != 0 and "ships-2.parquet is damaged" in run.stdout + run.stderr
+    assert not shard.exists() and shard.with_name("ships-2.parquet.damaged").exists()
+    again = other.snakemake("ships")
+    assert again.returncode == 0, again.stderr[-4000:]
+    for name in ("scores/tiny-a/bad/chat/ships-2.parquet", "tables/tiny-a/ships.parquet"):
+        pd.testing.assert_frame_equal(
+            pd.read_parquet(other.folder / "results" / name), pd.read_parquet(done.folder / "results" / name)
+        )
+
+
+def test_the_run_can_be_verified_and_a_difference_is_found(done, tmp_path):
+    manifest = json.loads((done.folder / "results/manifest.json").read_text())
+    assert manifest["seed"] == 0 and manifest["config"]["run"]["models"] == ["tiny-a", "tiny-b"]
+    assert len(manifest["files"]) > 60 and set(manifest["weights"]) == {"tiny-a", "tiny-b"}
+    assert {"bad", "good"} <= set(manifest["sources"]) and manifest["hardware"]["n_processors"] > 0
+    run = done.snakemake("verify")
+    assert run.returncode == 0 and "Nothing differs." in run.stdout, run.stdout + run.stderr[-3000:]
+    other = Project(tmp_path / "project")
+    shutil.copytree(done.folder, other.folder, symlinks=True)
+    results = other.folder / "results"
+    for path in results.glob("scores/*/*/*/ships-*.parquet"):
+        changed = pd.read_parquet(path).assign(kl_nats=lambda frame: frame["kl_nats"] + 0.5)
+        made = tables.read_provenance(path)["parameters"]
+        tables.write_table(changed, tables.SHIPS, path, **{key: made[key] for key in made if key != "table"})
+    (results / "summary.md").unlink()
+    run = other.snakemake("verify")
+    assert run.returncode != 0
+    said = run.stdout + run.stderr
+    assert "summary.md is missing" in said and "ships-1.parquet has changed" in said and "stored, " in said
+
+
 def test_snakemakes_own_report_can_be_made(done):
     run = done.snakemake("--report", "results/report.zip", cores=None)
     assert run.returncode == 0, run.stderr[-3000:]
@@ -154,7 +197,7 @@ def jobs_after_editing(project: Project, name: str) -> dict[str, int]:
 
 def test_an_edit_of_the_figures_reruns_figures_only(done):
     jobs = jobs_after_editing(done, "figure_style.py")
-    assert jobs and all(rule.startswith("draw_") or rule == "write_report_page" for rule in jobs)
+    assert jobs and all(rule.startswith("draw_") or rule in ("write_report_page", "record_run") for rule in jobs)
 
 
 def test_an_edit_of_the_engine_reruns_what_uses_it(done):

@@ -207,3 +207,26 @@ def test_nothing_names_this_machine():
         path = ROOT / name
         if path.suffix in {".py", ".smk", ".yaml", ".md", ".toml", ".txt", ".rst", ".cff"} or path.name == "Makefile":
             assert f"{home}/" not in path.read_text(encoding="utf-8"), name
+
+
+@pytest.mark.parametrize("options", [[], ["--workflow-profile", "profiles/slurm"]])
+def test_the_plan_of_the_papers_models_needs_neither_network_nor_weights(tmp_path, options):
+    """Its jobs are those that a dry run announces, and nothing is left behind but the log."""
+    project = checkout(tmp_path)
+    done = project.snakemake("plan", "--configfile", "config/paper.yaml", *options, cores=None if options else 2)
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = [line.strip("| ").split(" | ") for line in done.stdout.splitlines() if line.startswith("|")]
+    table = {row[0]: row[1:] for row in rows[2:]}
+    announced = project.dry_jobs("--configfile", "config/paper.yaml")
+    assert int(table["score_ships"][0]) == announced["score_ships"] == 128
+    assert int(table["all rules"][0]) == sum(announced.values()) < 1000
+    assert int(table["score_ships"][1]) > 15_000 and 0.5 < float(table["score_ships"][4]) < 20  # MB, GPU hours
+    assert (int(table["score_ships"][2]) < 60) == bool(options)  # minutes; the SLURM profile gives it a GPU
+    assert float(table["fetch_model"][6]) == pytest.approx(25.1, abs=0.2)  # GiB of two models of 6.7 billion weights
+    assert not (tmp_path / "results/hub").exists() and not (tmp_path / "results/models").exists()
+
+
+def test_what_a_site_must_fill_in_is_marked():
+    lines = (ROOT / "profiles/slurm/profile.yaml").read_text().splitlines()
+    sites = [line for line in lines if any(key in line for key in ("slurm_account:", "slurm_partition:"))]
+    assert len(sites) == 12 and all("# CHANGE" in line for line in sites)
