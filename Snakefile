@@ -33,6 +33,7 @@ include: "rules/attention.smk"
 include: "rules/experiments.smk"
 include: "rules/annotation.smk"
 include: "rules/helpfulness.smk"
+include: "rules/full_report.smk"
 include: "rules/plan.smk"
 include: "rules/trust.smk"
 
@@ -63,28 +64,28 @@ rule asr:
 
 rule asr_map:
     input:
-        attacks("<results>/figures/{model}/asr_map-{dataset}-{format}-{judge}.png"),
+        attacks(BESIDE["asr_map"]),
 
 
 rule attention_maps:
     input:
-        attacks("<results>/figures/{model}/attention_maps-{dataset}-{format}.png"),
+        attacks(BESIDE["attention_maps"]),
 
 
 rule experiments:
     input:
-        attacks("<results>/figures/{model}/experiments-{judge}.png"),
+        attacks(BESIDE["experiments"]),
+
+
+rule helpfulness:
+    input:
+        attacks(BESIDE["helpfulness"]),
 
 
 rule annotate:
     input:
         "<results>/annotation/page.html",
         ["<results>/judges/human.md"] if config["annotation"]["labels"] else [],
-
-
-rule helpfulness:
-    input:
-        collect("<results>/figures/{model}/helpfulness.png", model=RUN["models"]),
 
 
 rule figures:
@@ -95,10 +96,7 @@ rule figures:
 rule paper:
     input:
         rules.all.input,
-        rules.asr_map.input,
-        rules.attention_maps.input,
-        rules.experiments.input,
-        rules.helpfulness.input,
+        "<results>/report/full.html",
         "<results>/scorecard_full.md",
 
 

@@ -1,6 +1,17 @@
-"""What the rules of the experiments ask of the configuration."""
+"""What the targets beside the default run ask of the configuration."""
 
 EXPERIMENT = "<results>/experiments/{experiment}/{model}/{dataset}"
+BESIDE = {  # the figures of each target
+    "experiments": "<results>/figures/{model}/experiments-{judge}.png",
+    "asr_map": "<results>/figures/{model}/asr_map-{dataset}-{format}-{judge}.png",
+    "attention_maps": "<results>/figures/{model}/attention_maps-{dataset}-{format}.png",
+    "helpfulness": "<results>/figures/{model}/helpfulness.png",
+}
+
+
+def figures_beside():
+    """All of them, in the order of the full report."""
+    return [figure for pattern in BESIDE.values() for figure in attacks(pattern)]
 
 
 def experiment_format(wildcards):

@@ -1,7 +1,7 @@
 """What ablation costs: lm-eval's tasks and benign queries, beside pruned models (paper, fig. 6b). Target: helpfulness.
 
 in: models, interventions, benign queries   out: <results>/helpfulness/..., <results>/tables/{model}/helpfulness.parquet,
-<results>/figures/{model}/helpfulness.png, <results>/scorecard_full.md
+<results>/figures/{model}/helpfulness.png
 """
 
 HELPFULNESS = config["helpfulness"]
@@ -130,28 +130,3 @@ use rule draw_ships_heatmap as draw_helpfulness with:
     params:
         figure="helpfulness",
         options=[],
-
-
-use rule write_scorecard as write_full_scorecard with:
-    input:
-        **RUN_TABLES,
-        script="scripts/write_scorecard.py",
-        code=code("scripts/write_scorecard.py"),
-        reference="data/paper_values.csv",
-        helpfulness=tables_of_models("helpfulness"),
-    output:
-        md="<results>/scorecard_full.md",
-        csv=report(
-            "<results>/scorecard_full.csv",
-            caption="../report/scorecard.rst",
-            category="Summary",
-        ),
-    log:
-        "<logs>/write_full_scorecard.log",
-    benchmark:
-        "<benchmarks>/write_full_scorecard.tsv"
-    params:
-        tables=lambda wildcards, input: [
-            word for name in [*RUN_TABLES, "helpfulness"] for word in (f"--{name}", *input.get(name))
-        ],
-        headline=selection.command_line(selection.headline(config)),

@@ -52,6 +52,7 @@ rule write_scorecard:
         reference="data/paper_values.csv",
     output:
         md="<results>/scorecard.md",
+        html="<results>/scorecard.html",
         csv=report(
             "<results>/scorecard.csv",
             caption="../report/scorecard.rst",
@@ -75,7 +76,8 @@ rule write_scorecard:
             {params.headline:q} \
             --reference {input.reference:q} \
             --output-md {output.md:q} \
-            --output-csv {output.csv:q}
+            --output-csv {output.csv:q} \
+            --output-html {output.html:q}
         """
 
 

@@ -1,4 +1,4 @@
-"""Set the paper's numbers beside ours and judge its claims, as Markdown and CSV."""
+"""Set the paper's numbers beside ours and judge its claims, as Markdown, CSV and HTML."""
 
 import argparse
 
@@ -7,6 +7,7 @@ import pandas as pd
 from safety_heads import logs, tables
 from safety_heads.errors import UserError
 from safety_heads.markdown import add_outputs, write_outputs
+from safety_heads.report_page import page
 from safety_heads.results import add_results, read_results
 from safety_heads.scorecard import KEY, claims, compare, scorecard_markdown
 from safety_heads.statistics import paired_differences
@@ -18,7 +19,11 @@ def run(args: argparse.Namespace) -> None:
     changes = paired_differences(results.judgements, results.interventions)
     numbers = compare(read_reference(args.reference), asr, changes, setting.judge)
     helpfulness = tables.read_table(tables.HELPFULNESS, args.helpfulness) if args.helpfulness else None
-    write_outputs(args, numbers, scorecard_markdown(numbers, claims(results, setting, helpfulness), setting))
+    text = scorecard_markdown(numbers, claims(results, setting, helpfulness), setting)
+    write_outputs(args, numbers, text)
+    with tables.atomic_path(args.output_html) as partial:
+        html = page({"Scorecard": text}, [], {}, tables.read_provenance(args.asr[0]))
+        partial.write_text(html, encoding="utf-8")
 
 
 def read_reference(path: str) -> pd.DataFrame:
@@ -36,6 +41,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--experiments", nargs="*", default=[], metavar="PARQUET", help="rates of the experiments")
     options.add_argument("--helpfulness", nargs="*", metavar="PARQUET", help="of tabulate_helpfulness.py (fig. 6b)")
     add_outputs(options)
+    options.add_argument("--output-html", required=True, metavar="HTML", help="the same as a page")
     return options
 
 

@@ -27,6 +27,11 @@ BESIDE = {  # other targets, which are no part of the run's sum
         "draw_experiments",
     ),
     "attention_maps": ("trace_attention", "draw_attention_maps"),
+    "helpfulness": ("prepare_task", "measure_helpfulness", "tabulate_helpfulness", "draw_helpfulness"),
+    "others": (
+        *("write_full_scorecard", "write_full_page", "write_annotation_page", "compare_annotations"),
+        *("plan", "plan_paper", "record_run", "verify"),
+    ),
 }
 
 

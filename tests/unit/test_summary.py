@@ -171,7 +171,7 @@ def test_programs_from_judgements_to_page(folder):
     manifests, captions = list(folder.glob("*.json")), (ROOT / "report").glob("*.rst")
     summary, page = folder / "summary.md", folder / "index.html"
     pictures = ("--figures", figure, "--captions", *captions)
-    card, told = folder / "scorecard.csv", folder / "scorecard.md"
+    card, told, card_page = (folder / f"scorecard.{kind}" for kind in ("csv", "md", "html"))
     paper = ("--reference", ROOT / "data" / "paper_values.csv")
     texts = (f"Summary={summary}", f"Changes={text}", f"Scorecard={told}")
     steps = [
@@ -190,6 +190,8 @@ def test_programs_from_judgements_to_page(folder):
             card,
             "--output-md",
             told,
+            "--output-html",
+            card_page,
         ),
         ("write_report_page", "--texts", *texts, "--asr", asr, *pictures, "--output", page),
     ]
@@ -201,6 +203,7 @@ def test_programs_from_judgements_to_page(folder):
     )
     assert figure.with_suffix(".pdf").is_file() and pd.read_csv(csv)["change_1"].notna().all()
     html = page.read_text()
+    assert "<h3>The paper&#x27;s claims</h3>" in card_page.read_text()
     assert "one head&#x27;s ablation multiplies ASR" in html and len(pd.read_csv(card)) == 103
     assert "Verdict: effect found" in html and "Fig. 2 of the paper" in html and "pandas" in html
 
