@@ -23,7 +23,7 @@ SIZES = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "nu
 CONFIGS = {
     "llama": lambda n: LlamaConfig(num_key_value_heads=2, max_position_embeddings=1250, vocab_size=n, **SIZES),
     "mistral": lambda n: MistralConfig(
-        num_key_value_heads=2, max_position_embeddings=2400, sliding_window=64, vocab_size=n, **SIZES
+        num_key_value_heads=2, max_position_embeddings=2400, sliding_window=700, vocab_size=n, **SIZES
     ),
     "gemma": lambda n: GemmaConfig(
         num_key_value_heads=1, head_dim=8, max_position_embeddings=2400, vocab_size=n, **SIZES
@@ -172,10 +172,12 @@ def test_an_unsure_judge_leaves_the_response_unscored_and_says_why():
     assert "of the probability is on unsafe/safe" in verdict.reason
 
 
-@pytest.mark.parametrize("name", ["jailbreakbench", "llama-guard-3-8b"])
+@pytest.mark.parametrize("name", ["jailbreakbench-refusal", "llama-guard-3-8b"])
 def test_hostile_responses_get_a_verdict_or_none_and_never_a_crash(name):
     responses = hostile.responses()
-    verdicts = judge(name).verdicts([QUERIES[0]] * len(responses), responses)
+    local = judge(name)
+    local.writer.context = 500
+    verdicts = local.verdicts([QUERIES[0]] * len(responses), responses)
     assert len(verdicts) == 200
     assert {one.verdict for one in verdicts} <= {"complied", "refused", "unscored"} <= set(VERDICTS)
     assert all(0 <= one.score <= 1 for one in verdicts if one.verdict != "unscored")
@@ -267,7 +269,7 @@ def test_what_cannot_be_a_judge_is_refused_before_any_work(tmp_path):
     with pytest.raises(UserError, match=r"tell same/safe apart"):
         PromptWriter(alike, tokenizer, 2000)
     tokenizer.chat_template = "{{ bos_token }}"
-    with pytest.raises(UserError, match="drops messages"):
+    with pytest.raises(UserError, match="does not show its messages"):
         PromptWriter(presets.find("jailbreakbench"), tokenizer, 2000)
     tokenizer.chat_template = None
     with pytest.raises(UserError, match="needs a chat template"):

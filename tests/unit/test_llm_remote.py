@@ -247,7 +247,7 @@ def ask(remote, query, response):
 def test_hostile_responses_get_a_verdict_or_none_and_never_a_crash(tiny, tmp_path):
     responses = hostile.responses()
     preset = replace(presets.find("jailbreakbench"), mass=0.0)
-    with serving(llm_servers.ProbabilityServer(*tiny)) as url:
+    with serving(llm_servers.ProbabilityServer(*tiny, longest=300)) as url:
         remote = RemoteJudge(preset, llm_client.Endpoint(url, "tiny"), AnswerCache(tmp_path), 4)
         verdicts = remote.verdicts([QUERIES[0]] * len(responses), responses)
     assert len(verdicts) == 200

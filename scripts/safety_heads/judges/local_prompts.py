@@ -64,11 +64,11 @@ class PromptWriter:
     def cut(self, response: str, n_tokens: int) -> str:
         """The first `n_tokens` tokens of `response`, at most LONGEST_TOKEN characters for each."""
         response = response[: LONGEST_TOKEN * n_tokens]
-        ids = self._plain_ids(response)
-        while len(ids) > n_tokens:
-            response = self.tokenizer.decode(ids[:n_tokens], clean_up_tokenization_spaces=False).rstrip("\ufffd")
+        ids, n_kept = self._plain_ids(response), n_tokens
+        while len(ids) > n_tokens:  # again, should the decoded text be encoded otherwise
+            response = self.tokenizer.decode(ids[:n_kept], clean_up_tokenization_spaces=False).rstrip("\ufffd")
             response = neutralise(response, self.marks)
-            ids, n_tokens = self._plain_ids(response), n_tokens - 1
+            ids, n_kept = self._plain_ids(response), n_kept - 1
         return response
 
     def open(self, prompt: Prompt, opening: str) -> Prompt:
