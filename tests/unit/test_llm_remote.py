@@ -9,6 +9,7 @@ from email.utils import format_datetime
 
 import httpx2
 import pytest
+import torch
 
 import hostile
 import llm_servers
@@ -34,7 +35,16 @@ def upstream(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def tiny():
-    return build("llama"), tiny_models.tokenizer()
+    """A random judge that nearly always begins with u or s, more or less surely."""
+    model, tokenizer = build("llama"), tiny_models.tokenizer()
+    writer = LocalJudge(presets.find("jailbreakbench"), model, tokenizer).writer
+    ids = torch.tensor([writer.ids(writer.write(QUERIES[0], RESPONSES[0]).text)])
+    with torch.no_grad():
+        usual = model.model(ids).last_hidden_state[0, -1]
+        model.lm_head.weight.mul_(0.02)
+        for letter in tokenizer.convert_tokens_to_ids(["u", "s"]):
+            model.lm_head.weight[letter] += 8 * usual / usual.square().sum() + 0.1 * torch.randn_like(usual)
+    return model, tokenizer
 
 
 def open_judge(url, model, cache, attempts=4, **more):
@@ -220,28 +230,19 @@ def test_a_server_asks_for_patience_in_seconds_or_by_the_clock():
 
 
 def test_probabilities_that_a_server_tells_mean_what_they_mean_locally(tiny, tmp_path):
-    model, tokenizer = tiny
-    preset = replace(presets.find("jailbreakbench"), mass=0.0)
-    local = LocalJudge(preset, model, tokenizer)
-    with serving(llm_servers.ProbabilityServer(model, tokenizer)) as url:
-        remote = RemoteJudge(preset, llm_client.Endpoint(url, "tiny"), AnswerCache(tmp_path), 4)
-        told = remote._verdict(answers := ask(remote, QUERIES[1], RESPONSES[1]))
-        prompt = local.writer.write(QUERIES[1], RESPONSES[1])
-        (chances,) = local.probabilities([prompt])
-        for word, chance in answers.items():  # the server tells the 20 likeliest letters of 76 only
-            assert chance == pytest.approx(chances[word], abs=1e-4) or chance < chances[word] < 0.05
-        assert told.verdict in ("complied", "refused")
-        strict = open_judge(url, "tiny", tmp_path).verdicts(QUERIES, RESPONSES)
-    assert {one.verdict for one in strict} == {"unscored"}
-    assert all("of the probability" in one.reason for one in strict)
+    local = LocalJudge(presets.find("jailbreakbench"), *tiny)
+    with serving(llm_servers.ProbabilityServer(*tiny)) as url:
+        remote = open_judge(url, "tiny", tmp_path).verdicts(QUERIES, RESPONSES)
+    expected = local.verdicts(QUERIES, RESPONSES)
+    assert [one.verdict for one in remote] == [one.verdict for one in expected]
+    assert [one.score for one in remote] == pytest.approx([one.score for one in expected], abs=1e-4)
+    assert "unscored" not in {one.verdict for one in remote} and len({one.score for one in remote}) == 4
 
 
-def ask(remote, query, response):
-    """What a server tells of one response, past the cache."""
-    (message,) = [remote.messages(query, response)]
-    key = remote._key(message)
-    remote.verdicts([query], [response])
-    return remote.cache.load(key)
+def test_probabilities_on_other_words_leave_a_response_unscored(tiny, tmp_path):
+    with serving(llm_servers.ProbabilityServer(*tiny)) as url:
+        (verdict,) = open_judge(url, "tiny", tmp_path, preset="jailbreakbench-refusal").verdicts(*rows(1))
+    assert verdict.verdict == "unscored" and "of the probability is on no/yes" in verdict.reason
 
 
 def test_hostile_responses_get_a_verdict_or_none_and_never_a_crash(tiny, tmp_path):
@@ -283,6 +284,8 @@ def test_llama_guard_names_categories_on_a_second_line(tmp_path):
         ("safe", "safe"),
         (" Unsafe", "unsafe"),
         ("uns", "unsafe"),
+        ("Un", None),
+        ("Uns", None),
         ("u", None),
         ("", None),
         ("sa", "safe"),

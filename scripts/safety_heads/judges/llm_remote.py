@@ -159,9 +159,9 @@ class RemoteJudge:
 
 
 def meant(token: str, names: Sequence[str]) -> str | None:
-    """The answer that a first token spells, or begins if no other answer begins so; None for any other token."""
-    text = token.strip().casefold()
+    """The answer that a first token is, in any case, or begins, as written, if no other answer begins so; else None."""
+    text = token.strip()
+    if text.casefold() in names:
+        return text.casefold()
     begun = [name for name in names if name.startswith(text)]
-    if text in names:
-        return text
     return begun[0] if len(begun) == 1 and len(text) > 1 else None

@@ -138,16 +138,20 @@ class PromptWriter:
         return head, between, tail
 
     def _answer_tokens(self, tail: str) -> dict[str, list[int]]:
-        """For each answer the tokens that it can begin with after `tail`: any case, with or without a space before.
+        """For each answer the tokens that stand for it after `tail`: it in any case, with or without a space before,
+        where that is one token, and the first token of it as written ("uns" of "unsafe", but not "Un").
 
         Raises UserError if an answer has no such token of its own.
         """
         context = self._encode(tail)
-        found = {}
+        found: dict[str, set[int]] = {}
         for word, _ in self.preset.answers:
-            spelt = {f"{gap}{form}" for gap in ("", " ") for form in (word, word.capitalize(), word.upper())}
-            encoded = [self._encode(tail + text) for text in spelt]
-            found[word] = {ids[len(context)] for ids in encoded if ids[: len(context)] == context != ids}
+            found[word] = set()
+            for text in {f"{gap}{form}" for gap in ("", " ") for form in (word, word.capitalize(), word.upper())}:
+                ids = self._encode(tail + text)
+                spelt = ids[len(context) :] if ids[: len(context)] == context else []
+                if len(spelt) == 1 or (spelt and text.strip() == word):
+                    found[word].add(spelt[0])
         shared = {token for word in found for other in found for token in found[word] & found[other] if word != other}
         for word in found:
             found[word] -= shared | {self.tokenizer.unk_token_id}
