@@ -55,7 +55,7 @@ def build(kind: str, n_vocab: int = tiny_models.N_VOCAB, seed: int = 0):
 def bytes_tokenizer() -> PreTrainedTokenizerFast:
     """Byte-level BPE with the control tokens of a chat format, one of them (<|tool|>) not marked as special."""
     trained = ByteLevelBPETokenizer()
-    trained.train_from_iterator(["safe unsafe response request answer"] * 9, vocab_size=300, show_progress=False)
+    trained.train_from_iterator(["safe\nunsafe response request answer"] * 9, vocab_size=300, show_progress=False)
     fast = PreTrainedTokenizerFast(tokenizer_object=trained._tokenizer, bos_token="<|bos|>", pad_token="<|pad|>")
     fast.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>", "<Control>"]})
     fast.add_tokens([AddedToken("<turn-tool>", special=False)])
@@ -268,9 +268,10 @@ def test_what_cannot_be_a_judge_is_refused_before_any_work(tmp_path):
     alike = replace(presets.find("jailbreakbench"), answers=(("same", 1.0), ("safe", 0.0)))
     with pytest.raises(UserError, match=r"tell same/safe apart"):
         PromptWriter(alike, tokenizer, 2000)
-    tokenizer.chat_template = "{{ bos_token }}"
-    with pytest.raises(UserError, match="does not show its messages"):
-        PromptWriter(presets.find("jailbreakbench"), tokenizer, 2000)
+    for template in ("{{ bos_token }}", "{{ raise_exception('no') }}"):
+        tokenizer.chat_template = template
+        with pytest.raises(UserError, match="does not show its messages"):
+            PromptWriter(presets.find("jailbreakbench"), tokenizer, 2000)
     tokenizer.chat_template = None
     with pytest.raises(UserError, match="needs a chat template"):
         PromptWriter(presets.find("llama-guard-3-8b"), tokenizer, 2000)

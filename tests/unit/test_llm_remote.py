@@ -13,14 +13,13 @@ import torch
 
 import hostile
 import llm_servers
-import tiny_models
 from llm_servers import FaultProxy, serving
 from safety_heads.errors import UserError
 from safety_heads.judges import llm_client, llm_remote, presets
 from safety_heads.judges.llm_cache import AnswerCache
 from safety_heads.judges.llm_local import LocalJudge
 from safety_heads.judges.llm_remote import RemoteJudge
-from test_llm_judges import QUERIES, RESPONSES, build
+from test_llm_judges import QUERIES, RESPONSES, build, bytes_tokenizer
 
 KEY = "planted-token-8c41"
 
@@ -35,15 +34,16 @@ def upstream(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def tiny():
-    """A random judge that nearly always begins with u or s, more or less surely."""
-    model, tokenizer = build("llama"), tiny_models.tokenizer()
+    """A random judge that nearly always begins with safe or unsafe, more or less surely."""
+    tokenizer = bytes_tokenizer()
+    model = build("llama", len(tokenizer))
     writer = LocalJudge(presets.find("jailbreakbench"), model, tokenizer).writer
     ids = torch.tensor([writer.ids(writer.write(QUERIES[0], RESPONSES[0]).text)])
     with torch.no_grad():
         usual = model.model(ids).last_hidden_state[0, -1]
         model.lm_head.weight.mul_(0.02)
-        for letter in tokenizer.convert_tokens_to_ids(["u", "s"]):
-            model.lm_head.weight[letter] += 8 * usual / usual.square().sum() + 0.1 * torch.randn_like(usual)
+        for word in tokenizer.convert_tokens_to_ids(["unsafe", "safe"]):
+            model.lm_head.weight[word] += 8 * usual / usual.square().sum() + 0.1 * torch.randn_like(usual)
     return model, tokenizer
 
 

@@ -1,9 +1,11 @@
 """Token ids of a judge's prompt, by the tokenizer and template as published, with the response inside as data."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
 from math import nan
 
+from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from safety_heads.errors import UserError
@@ -119,8 +121,8 @@ class PromptWriter:
             f"the chat template of this judge does not show its messages; {self.preset.name!r} cannot ask it"
         )
 
-    def _fill(self, content) -> tuple[str, str, str] | None:
-        """The chat template around query and response, or None if it drops one of them."""
+    def _fill(self, content: Callable[[str], object]) -> tuple[str, str, str] | None:
+        """The chat template around query and response, or None if it fails or drops one of them."""
         if self.preset.asked == "message":
             head, between, tail = self.preset.pieces()
             messages = [{"role": "user", "content": content(head + QUERY + between + RESPONSE + tail)}]
@@ -129,8 +131,8 @@ class PromptWriter:
             messages += [{"role": "assistant", "content": content(RESPONSE)}]
         try:
             text = self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-        except (TypeError, ValueError) as error:
-            raise UserError(f"the chat template of this judge fails: {error}") from error
+        except (TypeError, ValueError, TemplateError):  # it wants its messages otherwise
+            return None
         if text.count(QUERY) != 1 or text.count(RESPONSE) != 1:
             return None
         head, rest = text.split(QUERY)
