@@ -22,7 +22,7 @@ from safety_heads.errors import UserError
 
 SCHEMA_VERSION = 1
 PROVENANCE_KEY = b"safety_heads"
-LIBRARIES = ("torch", "transformers", "tokenizers", "numpy", "scipy", "pandas", "pyarrow")
+LIBRARIES = ("torch", "transformers", "tokenizers", "numpy", "scipy", "pandas", "pyarrow", "scikit-learn")
 
 
 @dataclass(frozen=True)
