@@ -21,6 +21,7 @@ report: "report/workflow.rst"
 
 include: "rules/common.smk"
 include: "rules/queries.smk"
+include: "rules/judges.smk"
 include: "rules/models.smk"
 include: "rules/scores.smk"
 include: "rules/answers.smk"
@@ -68,6 +69,11 @@ rule attention_maps:
 rule experiments:
     input:
         attacks("<results>/figures/{model}/experiments-{judge}.png"),
+
+
+rule judge_cards:
+    input:
+        "<results>/judges/cards.csv",
 
 
 rule figures:

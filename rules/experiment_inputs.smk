@@ -33,10 +33,10 @@ def experiment_options(wildcards):
 
 
 def experiment_parts(wildcards, name):
-    """One file for every experiment with the model, and its data sets and judges."""
+    """One file for every experiment with the model, and its data sets."""
     files = []
     for experiment in selection.experiments(config, wildcards.model):
         datasets = BENIGN if config["experiments"][experiment].get("benign") else HARMFUL
-        known = {"model": wildcards.model, "experiment": experiment, "dataset": datasets, "judge": RUN["judges"]}
+        known = {"model": wildcards.model, "experiment": experiment, "dataset": datasets}
         files += collect(f"{EXPERIMENT}/{name}.parquet", **known)
     return list(dict.fromkeys(files))

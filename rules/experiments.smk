@@ -58,25 +58,26 @@ use rule generate_responses as answer_experiment with:
         variant=experiment_options,
 
 
-use rule judge_responses as judge_experiment with:
+use rule judge_responses as judge_experiments with:
     input:
         script="scripts/judge_responses.py",
         code=code("scripts/judge_responses.py"),
-        queries="<results>/queries/{dataset}.parquet",
-        responses=f"{EXPERIMENT}/answers.parquet",
+        judge=lambda wildcards: selection.judge_files(config, wildcards.judge, "<results>"),
+        queries=query_tables(RUN["queries"]),
+        responses=lambda wildcards: experiment_parts(wildcards, "answers"),
     output:
-        f"{EXPERIMENT}/judgements-{{judge}}.parquet",
+        "<results>/experiments/judgements/{judge}/{model}.parquet",
     log:
-        "<logs>/judge_experiment/{experiment}/{model}/{dataset}-{judge}.log",
+        "<logs>/judge_experiments/{judge}/{model}.log",
     benchmark:
-        "<benchmarks>/judge_experiment/{experiment}/{model}/{dataset}-{judge}.tsv"
+        "<benchmarks>/judge_experiments/{judge}/{model}.tsv"
 
 
 use rule summarise_asr as summarise_experiments with:
     input:
         script="scripts/summarise_asr.py",
         code=code("scripts/summarise_asr.py"),
-        judgements=lambda wildcards: experiment_parts(wildcards, "judgements-{judge}"),
+        judgements=collect("<results>/experiments/judgements/{judge}/{{model}}.parquet", judge=RUN["judges"]),
         interventions=lambda wildcards: experiment_parts(wildcards, "plan"),
         manifests="<results>/models/{model}/model.json",
     output:

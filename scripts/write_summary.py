@@ -3,12 +3,15 @@
 import argparse
 
 from safety_heads import logs, tables
+from safety_heads.judge_report import judge_lines
 from safety_heads.results import add_results, read_results
 from safety_heads.summary import write_summary
 
 
 def run(args: argparse.Namespace) -> None:
-    text = write_summary(*read_results(args))
+    results, setting = read_results(args)
+    judges = "".join(f"- {line}\n" for line in judge_lines(results, setting))
+    text = f"{write_summary(results, setting)}\n## Judges\n\n{judges}"
     with tables.atomic_path(args.output) as partial:
         partial.write_text(text, encoding="utf-8")
     print(text)

@@ -115,6 +115,29 @@ GENERATIONS = _table(
     n_tokens=_INT,
     stop_reason=_TEXT,  # end | length
 )
+LABELLED = _table(
+    "labelled",
+    "labelled_set query_id",
+    labelled_set=_TEXT,
+    query_id=_TEXT,
+    query=_TEXT,
+    response=_TEXT,
+    complied=pa.bool_(),  # as people say
+    category=_TEXT,
+)
+# What a judge says of a labelled set, beside what people say. No texts.
+GRADED = _table(
+    "graded",
+    "judge labelled_set query_id",
+    judge=_TEXT,
+    version=_TEXT,
+    labelled_set=_TEXT,
+    query_id=_TEXT,
+    category=_TEXT,
+    complied=pa.bool_(),
+    verdict=_TEXT,
+    score=_REAL,
+)
 JUDGEMENTS = _table(
     "judgements",
     "model dataset format decoding intervention query_id judge",
