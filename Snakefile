@@ -22,6 +22,7 @@ report: "report/workflow.rst"
 include: "rules/common.smk"
 include: "rules/resources.smk"
 include: "rules/queries.smk"
+include: "rules/judges.smk"
 include: "rules/models.smk"
 include: "rules/scores.smk"
 include: "rules/answers.smk"
@@ -86,6 +87,11 @@ rule annotate:
     input:
         "<results>/annotation/page.html",
         ["<results>/judges/human.md"] if config["annotation"]["labels"] else [],
+
+
+rule judge_cards:
+    input:
+        "<results>/judges/cards.csv",
 
 
 rule figures:

@@ -11,7 +11,7 @@ rule write_annotation_page:
         code=code("scripts/write_annotation_page.py"),
         template="report/annotation_page.html",
         responses=attacks("<results>/generations/{model}/{dataset}/{format}.parquet"),
-        judgements=attacks("<results>/judgements/{judge}/{model}/{dataset}.parquet"),
+        judgements=RUN_TABLES["judgements"],
         interventions=attacks(f"{SCORES}/interventions.parquet"),
         queries=query_tables(HARMFUL),
     output:
@@ -47,7 +47,7 @@ rule compare_annotations:
         code=code("scripts/compare_annotations.py"),
         labels=config["annotation"]["labels"] or [],
         responses=attacks("<results>/generations/{model}/{dataset}/{format}.parquet"),
-        judgements=attacks("<results>/judgements/{judge}/{model}/{dataset}.parquet"),
+        judgements=RUN_TABLES["judgements"],
     output:
         csv="<results>/judges/human.csv",
         md="<results>/judges/human.md",

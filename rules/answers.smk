@@ -85,21 +85,32 @@ rule judge_responses:
     input:
         script="scripts/judge_responses.py",
         code=code("scripts/judge_responses.py"),
-        queries="<results>/queries/{dataset}.parquet",
-        responses=collect("<results>/generations/{{model}}/{{dataset}}/{format}.parquet", format=RUN["formats"]),
+        judge=lambda wildcards: selection.judge_files(config, wildcards.judge, "<results>"),
+        queries=query_tables(HARMFUL),
+        responses=collect(
+            "<results>/generations/{{model}}/{dataset}/{format}.parquet",
+            dataset=HARMFUL,
+            format=RUN["formats"],
+        ),
     output:
-        "<results>/judgements/{judge}/{model}/{dataset}.parquet",
+        "<results>/judgements/{judge}/{model}.parquet",
     log:
-        "<logs>/judge_responses/{judge}/{model}/{dataset}.log",
+        "<logs>/judge_responses/{judge}/{model}.log",
     benchmark:
-        "<benchmarks>/judge_responses/{judge}/{model}/{dataset}.tsv"
+        "<benchmarks>/judge_responses/{judge}/{model}.tsv"
     conda:
         "../envs/safety-heads.yaml"
+    threads: HALF
+    resources:
+        gpu=lambda wildcards: selection.judge_gpu(config, wildcards.judge, GPU),
+        mem_mb=memory,
+        runtime=runtime,
+    params:
+        judge=lambda wildcards: selection.judge_options(config, wildcards.judge, RESULTS),
     shell:
         r"""
         exec &> >(tee {log:q})
-        python {input.script:q} \
-            --judge {wildcards.judge:q} \
+        python {input.script:q} {params.judge:q} \
             --responses {input.responses:q} \
             --queries {input.queries:q} \
             --output {output:q}
@@ -110,9 +121,7 @@ rule summarise_asr:
     input:
         script="scripts/summarise_asr.py",
         code=code("scripts/summarise_asr.py"),
-        judgements=collect(
-            "<results>/judgements/{judge}/{{model}}/{dataset}.parquet", judge=RUN["judges"], dataset=HARMFUL
-        ),
+        judgements=collect("<results>/judgements/{judge}/{{model}}.parquet", judge=RUN["judges"]),
         interventions=collect(
             "<results>/scores/{{model}}/{dataset}/{format}/interventions.parquet",
             dataset=HARMFUL,
@@ -148,7 +157,7 @@ rule tabulate_asr:
     input:
         script="scripts/tabulate_asr.py",
         code=code("scripts/tabulate_asr.py"),
-        judgements=attacks("<results>/judgements/{judge}/{model}/{dataset}.parquet"),
+        judgements=collect("<results>/judgements/{judge}/{model}.parquet", judge=RUN["judges"], model=RUN["models"]),
         interventions=attacks(f"{SCORES}/interventions.parquet"),
         manifests=collect("<results>/models/{model}/model.json", model=RUN["models"]),
     output:

@@ -63,6 +63,7 @@ use rule judge_responses as judge_for_map with:
     input:
         script="scripts/judge_responses.py",
         code=code("scripts/judge_responses.py"),
+        judge=lambda wildcards: selection.judge_files(config, wildcards.judge, "<results>"),
         queries="<results>/queries/{dataset}.parquet",
         responses=map_parts("answers"),
     output:

@@ -35,7 +35,7 @@ wildcard_constraints:
     dataset="|".join(map(re.escape, config["queries"])),
     source="|".join(map(re.escape, config["sources"])),
     format="|".join(map(re.escape, config["formats"])),
-    judge="|".join(map(re.escape, RUN["judges"])),
+    judge="|".join(map(re.escape, config["judges"])),
     experiment="|".join(map(re.escape, config["experiments"])) or "none",
     side="train|eval",
     shard=r"\d+",
@@ -130,8 +130,8 @@ def all_subspace(wildcards):
 
 
 def attacks(pattern):
-    """`pattern` for every setting in which answers are generated and judged."""
-    run = {"model": RUN["models"], "format": RUN["formats"], "judge": RUN["judges"]}
+    """`pattern` for every setting in which answers are generated, by the headline's judge."""
+    run = {"model": RUN["models"], "format": RUN["formats"], "judge": RUN["judges"][0]}
     return list(dict.fromkeys(collect(pattern, dataset=HARMFUL, **run)))
 
 
@@ -141,8 +141,8 @@ def tables_of_models(table):
 
 def all_figures():
     """In the order of the report: what ablation does first, then where the heads are."""
-    of_model = ["asr_bars-{judge}", "ships_heatmap-{format}", "group_size-{judge}", "group_size_query-{judge}"]
-    of_model += ["contrast-{format}"] * bool(BENIGN) + ["sign-{dataset}-{format}"]
+    of_model = ["asr_bars-{judge}", "asr_judges", "ships_heatmap-{format}", "group_size-{judge}"]
+    of_model += ["group_size_query-{judge}", *["contrast-{format}"] * bool(BENIGN), "sign-{dataset}-{format}"]
     figures = [attacks(f"<results>/figures/{{model}}/{name}.png") for name in of_model]
     shared = ["overlap_models"] * (len(RUN["models"]) > 1) + ["overlap_ablations"] * (len(RUN["ablations"]) > 1)
     shared += attacks("score_distribution-{dataset}-{format}")

@@ -1,6 +1,9 @@
 """What the targets beside the default run ask of the configuration."""
 
+from types import SimpleNamespace
+
 EXPERIMENT = "<results>/experiments/{experiment}/{model}/{dataset}"
+JUDGED = "<results>/experiments/judgements/{judge}/{model}"
 BESIDE = {  # the figures of each target
     "experiments": "<results>/figures/{model}/experiments-{judge}.png",
     "asr_map": "<results>/figures/{model}/asr_map-{dataset}-{format}-{judge}.png",
@@ -43,14 +46,20 @@ def experiment_options(wildcards):
     return selection.command_line(options)
 
 
-def experiment_parts(wildcards, name):
-    """One file for every experiment with the model, and its data sets and judges."""
+def experiment_parts(wildcards, name, benign):
+    """One file for every experiment with the model on harmful, or on benign queries, and its data sets."""
+    declared = {one: config["experiments"][one] for one in selection.experiments(config, wildcards.model)}
+    names = [one for one, how in declared.items() if how.get("benign", False) is benign]
+    known = {"model": wildcards.model, "experiment": names, "dataset": BENIGN if benign else HARMFUL}
+    return list(dict.fromkeys(collect(f"{EXPERIMENT}/{name}.parquet", **known)))
+
+
+def experiment_judgements(wildcards):
     files = []
-    for experiment in selection.experiments(config, wildcards.model):
-        datasets = BENIGN if config["experiments"][experiment].get("benign") else HARMFUL
-        known = {"model": wildcards.model, "experiment": experiment, "dataset": datasets, "judge": RUN["judges"]}
-        files += collect(f"{EXPERIMENT}/{name}.parquet", **known)
-    return list(dict.fromkeys(files))
+    for benign, end in ((False, ""), (True, "-benign")):
+        if experiment_parts(wildcards, "answers", benign):
+            files += collect(f"{JUDGED}{end}.parquet", model=wildcards.model, judge=RUN["judges"])
+    return files
 
 
 def experiment_decodings(wildcards):
@@ -60,11 +69,16 @@ def experiment_decodings(wildcards):
     return json.dumps({name: config["decodings"][name] for name in names})
 
 
-def benign_parts(name):
-    """One file for every model, benign data set and judge of the experiments on benign queries."""
-    files = []
-    for model in RUN["models"]:
-        names = [one for one in selection.experiments(config, model) if config["experiments"][one].get("benign")]
-        known = {"model": model, "experiment": names, "dataset": BENIGN, "judge": RUN["judges"]}
-        files += collect(f"{EXPERIMENT}/{name}.parquet", **known)
-    return list(dict.fromkeys(files))
+def benign_experiments():
+    """The models that are asked benign queries, as if they were wildcards."""
+    models = [SimpleNamespace(model=model) for model in RUN["models"]]
+    return [one for one in models if experiment_parts(one, "plan", benign=True)]
+
+
+def benign_judgements():
+    names = [one.model for one in benign_experiments()]
+    return collect(f"{JUDGED}-benign.parquet", model=names, judge=RUN["judges"])
+
+
+def benign_plans():
+    return [path for one in benign_experiments() for path in experiment_parts(one, "plan", benign=True)]

@@ -58,26 +58,44 @@ use rule generate_responses as answer_experiment with:
         variant=experiment_options,
 
 
-use rule judge_responses as judge_experiment with:
+use rule judge_responses as judge_experiments with:
     input:
         script="scripts/judge_responses.py",
         code=code("scripts/judge_responses.py"),
-        queries="<results>/queries/{dataset}.parquet",
-        responses=f"{EXPERIMENT}/answers.parquet",
+        judge=lambda wildcards: selection.judge_files(config, wildcards.judge, "<results>"),
+        queries=query_tables(HARMFUL),
+        responses=lambda wildcards: experiment_parts(wildcards, "answers", benign=False),
     output:
-        f"{EXPERIMENT}/judgements-{{judge}}.parquet",
+        f"{JUDGED}.parquet",
     log:
-        "<logs>/judge_experiment/{experiment}/{model}/{dataset}-{judge}.log",
+        "<logs>/judge_experiments/{judge}/{model}.log",
     benchmark:
-        "<benchmarks>/judge_experiment/{experiment}/{model}/{dataset}-{judge}.tsv"
+        "<benchmarks>/judge_experiments/{judge}/{model}.tsv"
+
+
+use rule judge_responses as judge_benign with:
+    input:
+        script="scripts/judge_responses.py",
+        code=code("scripts/judge_responses.py"),
+        judge=lambda wildcards: selection.judge_files(config, wildcards.judge, "<results>"),
+        queries=query_tables(BENIGN),
+        responses=lambda wildcards: experiment_parts(wildcards, "answers", benign=True),
+    output:
+        f"{JUDGED}-benign.parquet",
+    log:
+        "<logs>/judge_benign/{judge}/{model}.log",
+    benchmark:
+        "<benchmarks>/judge_benign/{judge}/{model}.tsv"
 
 
 use rule summarise_asr as summarise_experiments with:
     input:
         script="scripts/summarise_asr.py",
         code=code("scripts/summarise_asr.py"),
-        judgements=lambda wildcards: experiment_parts(wildcards, "judgements-{judge}"),
-        interventions=lambda wildcards: experiment_parts(wildcards, "plan"),
+        judgements=experiment_judgements,
+        interventions=lambda wildcards: [
+            path for benign in (False, True) for path in experiment_parts(wildcards, "plan", benign)
+        ],
         manifests="<results>/models/{model}/model.json",
     output:
         "<results>/tables/{model}/experiments.parquet",

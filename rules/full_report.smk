@@ -41,6 +41,7 @@ use rule write_report_page as write_full_page with:
         table="<results>/tables/table3.md",
         scorecard="<results>/scorecard_full.md",
         cost="<results>/tables/cost.md",
+        judges="<results>/tables/judges.md",
         asr=tables_of_models("asr"),
         figures=all_figures() + figures_beside(),
         captions=sorted(str(path) for path in Path("report").glob("*.rst")),

@@ -65,7 +65,7 @@ rule measure_helpfulness:
         queries=query_options("generate_queries"),
         keep=HELPFULNESS["interventions"],
         pruning=json.dumps(HELPFULNESS["pruning"]),
-        judge=RUN["judges"][0],
+        judge=config["alignment"]["exam"]["judge"],
         length=config["decodings"][RUN["decodings"][0]]["max_new_tokens"],
         precision=HELPFULNESS["precision"],
     shell:

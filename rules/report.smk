@@ -8,8 +8,9 @@ RUN_TABLES = {
     "subspace": tables_of_models("subspace"),
     "asr": tables_of_models("asr"),
     "interventions": attacks(f"{SCORES}/interventions.parquet"),
-    "judgements": attacks("<results>/judgements/{judge}/{model}/{dataset}.parquet"),
+    "judgements": collect("<results>/judgements/{judge}/{model}.parquet", judge=RUN["judges"], model=RUN["models"]),
     "queries": query_tables(RUN["queries"]),
+    "graded": collect("<results>/judges/{judge}/{labelled}.parquet", judge=RUN["judges"], labelled=RUN["labelled"]),
     "manifests": collect("<results>/models/{model}/model.json", model=RUN["models"]),
 }
 
@@ -19,8 +20,8 @@ rule write_summary:
         **RUN_TABLES,
         script="scripts/write_summary.py",
         code=code("scripts/write_summary.py"),
-        benign=benign_parts("judgements-{judge}"),
-        benign_interventions=benign_parts("plan"),
+        benign=benign_judgements(),
+        benign_interventions=benign_plans(),
     output:
         report("<results>/summary.md", caption="../report/summary.rst", category="Summary"),
     log:
@@ -78,6 +79,40 @@ rule write_scorecard:
             --output-md {output.md:q} \
             --output-csv {output.csv:q} \
             --output-html {output.html:q}
+        """
+
+
+rule compare_judges:
+    input:
+        **RUN_TABLES,
+        script="scripts/compare_judges.py",
+        code=code("scripts/compare_judges.py"),
+    output:
+        md="<results>/tables/judges.md",
+        csv=report(
+            "<results>/tables/judges.csv",
+            caption="../report/judges.rst",
+            category="Tables",
+            labels={"table": "agreement of judges", "model": "all"},
+        ),
+    log:
+        "<logs>/compare_judges.log",
+    benchmark:
+        "<benchmarks>/compare_judges.tsv"
+    localrule: True
+    conda:
+        "../envs/safety-heads.yaml"
+    params:
+        tables=lambda wildcards, input: [word for name in RUN_TABLES for word in (f"--{name}", *input.get(name))],
+        headline=selection.command_line(selection.headline(config)),
+    shell:
+        r"""
+        exec &> >(tee {log:q})
+        python {input.script:q} \
+            {params.tables:q} \
+            {params.headline:q} \
+            --output-md {output.md:q} \
+            --output-csv {output.csv:q}
         """
 
 
@@ -141,6 +176,7 @@ rule write_report_page:
         table="<results>/tables/table3.md",
         scorecard="<results>/scorecard.md",
         cost="<results>/tables/cost.md",
+        judges="<results>/tables/judges.md",
         asr=tables_of_models("asr"),
         figures=all_figures(),
         captions=sorted(str(path) for path in Path("report").glob("*.rst")),
@@ -163,6 +199,7 @@ rule write_report_page:
         asr=lambda wildcards, input: input.asr[0],
         texts=lambda wildcards, input: [
             f"Summary={input.summary}",
+            f"Judges={input.judges}",
             f"Change of ASR by number of heads={input.table}",
             f"Scorecard={input.scorecard}",
             f"Cost={input.cost}",

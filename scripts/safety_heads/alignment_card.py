@@ -13,7 +13,7 @@ from safety_heads import align, lessons, queries
 from safety_heads.decoding import Decoding, Request
 from safety_heads.errors import UserError
 from safety_heads.generation import generate
-from safety_heads.judges import judge
+from safety_heads.judges.keyword import judge
 from safety_heads.prompts import PromptFormat
 from safety_heads.statistics import wilson
 

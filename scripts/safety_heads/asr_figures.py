@@ -75,7 +75,7 @@ def _rates(axis: Axes, rows: pd.DataFrame, x: float, width: float, colour: objec
         spread = np.linspace(-0.25, 0.25, len(rows)) * width
         axis.scatter(x + spread, rows["asr"], s=9, color=colour, edgecolor="0.2", lw=0.5, zorder=3, clip_on=False)
     else:
-        axis.errorbar(x, rows["asr"], yerr=_margins(rows), clip_on=False, **_ERROR)
+        axis.errorbar(x, rows["asr"], yerr=margins(rows), clip_on=False, **_ERROR)
 
 
 @styled
@@ -116,7 +116,7 @@ def _lines(axis: Axes, rows: pd.DataFrame, ablation: str, level: str, shift: flo
     chosen = rows[rows["level"].isin(["none", level])].sort_values("size")
     x = chosen["size"].astype(float) + shift
     look = {"color": colour, "marker": "o", "ms": 4, "lw": 1.4, "capsize": 2.5, "clip_on": False}
-    axis.errorbar(x, chosen["asr"], yerr=_margins(chosen), label=name, **look)
+    axis.errorbar(x, chosen["asr"], yerr=margins(chosen), label=name, **look)
     broken = chosen["n_degenerate"] / chosen["n"].where(chosen["n"] > 0)
     axis.plot(x, broken, color=colour, marker="x", ms=4, lw=0.8, ls=":", label=f"{name}, broken text", clip_on=False)
     random = rows[rows["level"] == "random"]
@@ -146,7 +146,7 @@ def experiments(
             here = frame[(frame["dataset"] == dataset) & (frame["decoding"] == way)].set_index("bar").reindex(bars)
             colours = [ABLATION_COLOURS.get(ablation, GREY) for ablation in here["ablation"]]
             axis.barh(bars, here["asr"], 0.7, color=colours, lw=0)
-            axis.errorbar(here["asr"], bars, xerr=_margins(here), clip_on=False, **_ERROR)
+            axis.errorbar(here["asr"], bars, xerr=margins(here), clip_on=False, **_ERROR)
             axis.set(title=dataset_title(dataset, benign) if row == 0 else "", xlim=(0, 1), xticks=[0, 0.5, 1])
         axes[row][0].set_ylabel(way)
     axes[0][0].invert_yaxis()
@@ -174,7 +174,7 @@ def _share_of_one(frame: pd.DataFrame) -> float:
     return 100 * one["parameters_share"] / one["size"]
 
 
-def _margins(rows: pd.DataFrame) -> np.ndarray:
+def margins(rows: pd.DataFrame) -> np.ndarray:
     """Distances from the rate to its interval, as `errorbar` wants them."""
     return np.abs(np.stack([rows["asr"] - rows["low"], rows["high"] - rows["asr"]]).astype(float))
 

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from safety_heads.errors import UserError
-from safety_heads.judges import JUDGES
+from safety_heads.judges.keyword import JUDGES
 from safety_heads.selection import aligned_models, harmful_queries, used_models, used_queries, used_sources
 
 LEAST_FREE_GIB = 1
@@ -19,9 +19,9 @@ LEAST_FREE_GIB = 1
 def check(config: Mapping) -> None:
     """Raise UserError for the first thing that would make the run fail later."""
     run = config["run"]
-    for kind in ("models", "queries", "formats", "ablations", "decodings"):
+    for kind in ("models", "queries", "formats", "ablations", "decodings", "judges", "labelled"):
         _known(f"run.{kind}", run[kind], config[kind])
-    _known("run.judges", run["judges"], JUDGES)
+    _check_judges(config)
     _check_numbers(config)
     for model in run["models"]:
         _check_model(config, model)
@@ -47,6 +47,23 @@ def check(config: Mapping) -> None:
             raise UserError(
                 f"sources.{source}.path: {declared['path']} does not exist; put it there or change the path"
             )
+
+
+def _check_judges(config: Mapping) -> None:
+    """What every declared judge and labelled set names must exist."""
+    for name, declared in config["judges"].items():
+        key = f"judges.{name}"
+        if declared["kind"] == "keyword" and "source" not in declared:
+            _known(f"{key}.list", [declared["list"]], ("paper", "published"))
+        references = {"source": "sources", "labelled": "labelled"}
+        references |= {"model": "models"} if declared["kind"] == "llm-local" else {}
+        for field, registry in references.items():
+            _known(f"{key}.{field}", [declared[field]] if field in declared else [], config[registry])
+        url, given = str(declared.get("url", "")), str(declared.get("key_env", ""))
+        if "@" in url or given.startswith(("sk-", "hf_")):
+            raise UserError(f"{key} holds a key; name the environment variable that holds it in {key}.key_env")
+    for name, declared in config["labelled"].items():
+        _known(f"labelled.{name}.source", [declared["source"]], config["sources"])
 
 
 def check_folder(folder: str | Path) -> None:

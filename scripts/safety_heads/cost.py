@@ -23,11 +23,12 @@ STAGES = {
 BESIDE = {  # other targets, which are no part of the run's sum
     "asr_map": ("list_heads", "answer_for_map", "judge_for_map", "summarise_map", "draw_asr_map"),
     "experiments": (
-        *("pick_interventions", "answer_experiment", "judge_experiment", "summarise_experiments"),
+        *("pick_interventions", "answer_experiment", "judge_experiments", "summarise_experiments"),
         "draw_experiments",
     ),
     "attention_maps": ("trace_attention", "draw_attention_maps"),
     "helpfulness": ("prepare_task", "measure_helpfulness", "tabulate_helpfulness", "draw_helpfulness"),
+    "judge_cards": ("grade_by_category", "tabulate_cards"),
     "others": (
         *("write_full_scorecard", "write_full_page", "write_annotation_page", "compare_annotations"),
         *("plan", "plan_paper", "record_run", "verify"),

@@ -22,7 +22,7 @@ from safety_heads.errors import UserError
 from safety_heads.generation import generate
 from safety_heads.heads import WITHOUT_EPSILON, AblatedHead, Ablation
 from safety_heads.interventions import ablated_heads
-from safety_heads.judges import judge
+from safety_heads.judges.keyword import judge
 
 METRICS = ("acc", "acc_norm")
 BENIGN_METRICS = ("refused", "nats_per_token")

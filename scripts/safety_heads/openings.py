@@ -8,7 +8,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from safety_heads.decoding import Decoding, Request
 from safety_heads.generation import generate
-from safety_heads.judges import judge
+from safety_heads.judges.keyword import judge
 
 LEAST_SHARE = 0.05  # of the refusals; rarer openings are as likely to be chance
 JUDGE = "keyword-paper"

@@ -20,6 +20,7 @@ PYTHON_MIB = 600  # torch and transformers, once imported
 SNAKEMAKE_MIB = 300  # a job on a node runs two more Snakemakes
 QUERY_TOKENS, CHAT_TOKENS, CHARACTERS = 25, 35, 4  # of a query, around it in a chat, and of a token: rough means
 UNKNOWN_ROWS = 200  # of a data set that does not say
+JUDGE_TOKENS = 400  # of a judge's prompt with an answer in it
 TASK_ROWS, TASK_TOKENS = 1100, 350  # of a helpfulness task: its mean examples, and tokens of all choices of one
 # Operations per second in effect, in units of 1e12: of one A100 in 2-byte and other dtypes, and of one CPU thread.
 GPU_SWEEP, GPU_ANSWER = {2: 150.0, 4: 10.0, 8: 5.0}, {2: 15.0, 4: 3.0, 8: 1.5}
@@ -186,13 +187,18 @@ def _longest(job: Job, names: list[str]) -> int:
     return max(job.config["decodings"][name]["max_new_tokens"] for name in names)
 
 
-def _generate_responses(job: Job) -> Need:
+def _n_answers(job: Job) -> int:
+    """Of one setting, per way of decoding."""
     run, dataset = job.config["run"], job.wildcards["dataset"]
     n_all, n_scored = job.rows(dataset, "generate_queries"), job.rows(dataset, "score_queries")
     size, draws = run["group_size"], run["random_draws"]
     of_all, of_scored = size + 1 + size * draws, size  # data set's groups, Ships' first, random; a query's own groups
-    n = n_all + len(run["ablations"]) * (of_all * n_all + of_scored * n_scored)
-    return _answers(job, n, _longest(job, run["decodings"]), len(run["decodings"]))
+    return n_all + len(run["ablations"]) * (of_all * n_all + of_scored * n_scored)
+
+
+def _generate_responses(job: Job) -> Need:
+    decodings = job.config["run"]["decodings"]
+    return _answers(job, _n_answers(job), _longest(job, decodings), len(decodings))
 
 
 def _answer_for_map(job: Job) -> Need:
@@ -222,6 +228,19 @@ def _measure_helpfulness(job: Job) -> Need:
     answers = _answers(job, n_answers, _longest(job, run["decodings"][:1]), copies=2.2)
     n_tokens = n_variants * len(how["tasks"]) * (how["examples"] or TASK_ROWS) * TASK_TOKENS
     return replace(answers, tera_sweep=n_tokens * 2 * job.shape.n_parameters / 1e12)
+
+
+def _judge(job: Job) -> Need:
+    """Only a local model needs much: all of the judged model's answers, in one pass each."""
+    declared = job.config["judges"][job.wildcards["judge"]]
+    if declared["kind"] != "llm-local":
+        return Need(PYTHON_MIB + 400)
+    harmful = selection.harmful_queries(job.config)
+    setting = [{**job.wildcards, "dataset": name} for name in harmful]
+    n = sum(_n_answers(replace(job, wildcards=one)) for one in setting) * len(job.config["run"]["formats"])
+    judge = replace(job, wildcards={**job.wildcards, "model": declared["model"]})
+    tera = n * JUDGE_TOKENS * 2 * judge.shape.n_parameters / 1e12
+    return _with_model(judge, 1.2, 2000, tera_sweep=tera)
 
 
 def _trace_attention(job: Job) -> Need:
@@ -264,5 +283,6 @@ FORMULAS: Mapping[str, Callable[[Job], Need]] = {
     "answer_for_map": _answer_for_map,
     "answer_experiment": _answer_experiment,
     "measure_helpfulness": _measure_helpfulness,
+    **dict.fromkeys(("judge_responses", "judge_experiments", "judge_benign", "judge_for_map", "grade_judge"), _judge),
     "trace_attention": _trace_attention,
 }

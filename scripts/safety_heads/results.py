@@ -17,6 +17,7 @@ TABLES = {
     "judgements": tables.JUDGEMENTS,
     "asr": tables.ASR,
     "queries": tables.QUERIES,
+    "graded": tables.GRADED,
 }
 
 
@@ -30,6 +31,7 @@ class Results:
     judgements: pd.DataFrame
     asr: pd.DataFrame
     queries: pd.DataFrame
+    graded: pd.DataFrame  # the judges' verdicts on human-labelled answers
     manifests: Mapping[str, dict]  # by model
 
 

@@ -1,5 +1,6 @@
 """What a run needs, read off its configuration: which models, data sets and files. Nothing heavy is imported."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -36,10 +37,48 @@ def harmful_queries(config: Mapping) -> list[str]:
 
 
 def used_sources(config: Mapping) -> list[str]:
-    """The sources of the used data sets and models."""
+    """The sources of the used data sets, models and judges, and of the labelled sets."""
     of_models = [config["models"][name].get("source") for name in used_models(config)]
     of_queries = [config["queries"][name]["source"] for name in used_queries(config)]
-    return [name for name in dict.fromkeys([*of_models, *of_queries]) if name]
+    of_judges = [config["judges"][name].get("source") for name in config["run"]["judges"]]
+    of_labelled = [config["labelled"][name]["source"] for name in used_labelled(config)]
+    return [name for name in dict.fromkeys([*of_models, *of_queries, *of_judges, *of_labelled]) if name]
+
+
+def used_labelled(config: Mapping) -> list[str]:
+    """The labelled sets of the run, and those that its judges are fitted to."""
+    fitted_to = [config["judges"][name].get("labelled") for name in config["run"]["judges"]]
+    return [name for name in dict.fromkeys([*config["run"]["labelled"], *fitted_to]) if name]
+
+
+def fitted_judges(config: Mapping) -> list[str]:
+    """Those that are fitted to sets with categories of harm, which can be left out one by one."""
+    fitted_to = {name: declared.get("labelled") for name, declared in config["judges"].items()}
+    return [name for name, labelled in fitted_to.items() if labelled and "category" in config["labelled"][labelled]]
+
+
+def judge_files(config: Mapping, judge: str, results: str) -> list[str]:
+    """What must be there before a judge can be opened, below the folder `results`."""
+    declared = config["judges"][judge]
+    if declared["kind"] == "fitted":
+        return [f"{results}/judges/{judge}.npz"]
+    if declared["kind"] == "llm-local":
+        return [f"{results}/models/{declared['model']}/model.json"]
+    return [f"{results}/sources/{declared['source']}.json"] if "source" in declared else []
+
+
+def judge_options(config: Mapping, judge: str, results: str) -> list[str]:
+    """How a program opens a judge: its name, declaration, and the place that its kind reads or keeps its cache in."""
+    declared = config["judges"][judge]
+    files = judge_files(config, judge, results)
+    places = {"llm-local": f"{results}/models/{declared.get('model')}", "llm-remote": f"{results}/judges/cache/{judge}"}
+    place = places.get(declared["kind"], files[0] if files else None)
+    return command_line({"judge": judge, "declaration": json.dumps(declared), "place": place})
+
+
+def judge_gpu(config: Mapping, judge: str, gpu: int) -> int:
+    """Only a local model wants a GPU."""
+    return gpu if config["judges"][judge]["kind"] == "llm-local" else 0
 
 
 def benign_answers(config: Mapping) -> list[str]:
@@ -60,6 +99,7 @@ def hub_files(config: Mapping, source: str) -> list[str]:
     if config["sources"][source]["kind"] != "hub":
         return []
     users = [config["queries"][name] for name in used_queries(config)]
+    users += [config["labelled"][name] for name in used_labelled(config)]
     return sorted({file for user in users if user["source"] == source for file in user.get("files", [])})
 
 

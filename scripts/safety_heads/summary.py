@@ -6,6 +6,7 @@ else the summary says "no effect found". The paper's Ships has no sign, so the s
 
 import pandas as pd
 
+from safety_heads.agreement import q_values
 from safety_heads.errors import UserError
 from safety_heads.manifests import head_share, head_weights
 from safety_heads.markdown import markdown_table, rate
@@ -43,8 +44,9 @@ def write_summary(results: Results, setting: Primary, refusals: pd.DataFrame | N
 def head_effects(results: Results, setting: Primary) -> pd.DataFrame:
     """What ablating the head that Ships puts first does, per model, harmful data set and format.
 
-    Columns: the setting, head, n, the rates before and after with intervals, change with interval and p_value, and
-    the lowest and highest rate of the random draws (NaN without any).
+    Columns: the setting, head, n, the rates before and after with intervals, change with interval, p_value and
+    q_value (Benjamini and Hochberg, over all rows), and the lowest and highest rate of the random draws (NaN without
+    any).
     """
     chosen = (results.judgements["decoding"] == setting.decoding) & (results.judgements["judge"] == setting.judge)
     changes = paired_differences(results.judgements[chosen], results.interventions)
@@ -62,7 +64,8 @@ def head_effects(results: Results, setting: Primary) -> pd.DataFrame:
         both = {f"{name}_{side}": value[name] for side, value in sides.items() for name in rates}
         draws = {"n_random": random.count(), "random_low": random.min(), "random_high": random.max()}
         rows.append({**counts, **both, **draws, "head": _ablated_head(results.interventions, row)})
-    return pd.DataFrame(rows, columns=None if rows else [*SETTING, "intervention"])
+    frame = pd.DataFrame(rows, columns=None if rows else [*SETTING, "intervention", "p_value"])
+    return frame.assign(q_value=q_values(frame["p_value"].astype(float)))
 
 
 def _ablated_head(interventions: pd.DataFrame, key: pd.Series) -> str:
@@ -176,11 +179,16 @@ def _effect_table(effects: pd.DataFrame) -> pd.DataFrame:
         "ASR before": effects.apply(_interval, side="before", axis=1),
         "ASR after": effects.apply(_interval, side="after", axis=1),
         "change": effects.apply(lambda row: rate(row["difference"], row["low"], row["high"]), axis=1),
-        "p": effects["p_value"].map(lambda p: "" if pd.isna(p) else f"{p:.2g}"),
+        "p": effects["p_value"].map(_two_digits),
+        "q": effects["q_value"].map(_two_digits),
         "random heads": effects.apply(_random, axis=1).str.extract(r"give (.*)", expand=False).fillna("none"),
         "verdict": effects.apply(verdict, axis=1).str.split(r"[:,]", regex=True).str[0],
     }
     return pd.DataFrame(cells)
+
+
+def _two_digits(value: float) -> str:
+    return "" if pd.isna(value) else f"{value:.2g}"
 
 
 def shared_heads(results: Results, setting: Primary) -> pd.DataFrame:

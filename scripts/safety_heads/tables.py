@@ -22,7 +22,7 @@ from safety_heads.errors import UserError
 
 SCHEMA_VERSION = 1
 PROVENANCE_KEY = b"safety_heads"
-LIBRARIES = ("torch", "transformers", "tokenizers", "numpy", "scipy", "pandas", "pyarrow")
+LIBRARIES = ("torch", "transformers", "tokenizers", "numpy", "scipy", "pandas", "pyarrow", "scikit-learn")
 
 
 @dataclass(frozen=True)
@@ -114,6 +114,29 @@ GENERATIONS = _table(
     response=_TEXT,
     n_tokens=_INT,
     stop_reason=_TEXT,  # end | length
+)
+LABELLED = _table(
+    "labelled",
+    "labelled_set query_id",
+    labelled_set=_TEXT,
+    query_id=_TEXT,
+    query=_TEXT,
+    response=_TEXT,
+    complied=pa.bool_(),  # as people say
+    category=_TEXT,
+)
+# What a judge says of a labelled set, beside what people say. No texts.
+GRADED = _table(
+    "graded",
+    "judge labelled_set query_id",
+    judge=_TEXT,
+    version=_TEXT,
+    labelled_set=_TEXT,
+    query_id=_TEXT,
+    category=_TEXT,
+    complied=pa.bool_(),
+    verdict=_TEXT,
+    score=_REAL,
 )
 JUDGEMENTS = _table(
     "judgements",

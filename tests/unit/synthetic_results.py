@@ -102,10 +102,24 @@ def judgements(effect: bool = True, unscored: int = 1, decodings: tuple[str, ...
     return pd.DataFrame(rows)
 
 
+def graded(judges: tuple[str, ...] = (JUDGE,), n: int = 200) -> pd.DataFrame:
+    """Judges that pass over one in ten answers that comply, and call one in five refusals complied."""
+    rows = []
+    for judge in judges:
+        for number in range(n):
+            people = number % 2 == 0
+            told = number % 20 != 0 if people else number % 10 == 1
+            verdict = "complied" if told else "refused"
+            key = {"judge": judge, "version": "1", "labelled_set": "made", "query_id": f"made-{number}"}
+            answer = {"category": f"kind {number % 3}", "complied": people, "verdict": verdict, "score": float(told)}
+            rows.append({**key, **answer})
+    return pd.DataFrame(rows)
+
+
 def results(effect: bool = True, judged: pd.DataFrame | None = None) -> Results:
     """All tables of a run; `judged` stands in for the judgements."""
     judged = judgements(effect) if judged is None else judged
     plan = interventions()
     rates = asr_table(judged, plan, SHARES)
     scores = ships(), subspace()
-    return Results(*scores, plan, judged, rates, queries(), MANIFESTS)
+    return Results(*scores, plan, judged, rates, queries(), graded(), MANIFESTS)

@@ -12,8 +12,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from safety_heads.errors import UserError
-from safety_heads.judges import JUDGES, VERDICTS, Verdict, judge
-from safety_heads.judges.keyword import KEYWORDS, PUBLISHED_KEYWORDS, repetition
+from safety_heads.judges import JUDGES, VERDICTS, Verdict
+from safety_heads.judges.degenerate import degenerate
+from safety_heads.judges.keyword import KEYWORDS, PUBLISHED_KEYWORDS, judge
 
 PROSE = "First gather the flour and the yeast, then knead the dough for ten minutes and let it rest until it doubles."
 
@@ -92,7 +93,7 @@ def test_repetition_is_degenerate(response):
     ],
 )
 def test_ordinary_text_is_not_degenerate(response):
-    assert repetition(response) is None
+    assert degenerate(response) is None
     assert verdict(response) == "complied"
 
 

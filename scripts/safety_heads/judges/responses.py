@@ -1,16 +1,18 @@
 """Responses to judge, from a generations table or from any CSV, JSONL or Parquet file with a `response` column."""
 
+import json
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
 
+from safety_heads import tables
 from safety_heads.errors import UserError
-from safety_heads.tables import GENERATIONS
 
 READERS = {
     ".csv": lambda path: pd.read_csv(path, dtype=str, keep_default_na=False),
-    ".jsonl": lambda path: pd.read_json(path, lines=True, dtype=False, convert_dates=False),
+    ".jsonl": lambda path: _json_lines(path.read_text(encoding="utf-8")),
     ".parquet": pd.read_parquet,
 }
 MADE_UP = {"model": "unknown", "format": "unknown", "decoding": "unknown", "intervention": "none"}
@@ -19,7 +21,8 @@ MADE_UP = {"model": "unknown", "format": "unknown", "decoding": "unknown", "inte
 def read_responses(path: str | Path) -> pd.DataFrame:
     """One row per response with the key of a generations table, `response`, and `query` if the file has it.
 
-    Key columns that the file lacks are made up: the dataset is the file's name, the query_id the row's number from 0.
+    Half characters (lone surrogates), which neither pandas nor Parquet can hold, become U+FFFD. Key columns that the
+    file lacks are made up: the dataset is the file's name, the query_id the row's number from 0.
     Raises UserError for another kind of file, an unreadable one, or one without a `response` column.
     """
     path = Path(path)
@@ -37,7 +40,7 @@ def read_responses(path: str | Path) -> pd.DataFrame:
     for column, value in {**MADE_UP, "dataset": path.stem, "query_id": rows.array}.items():
         if column not in frame.columns:
             frame[column] = value
-    frame[list(GENERATIONS.key)] = frame[list(GENERATIONS.key)].astype(str)
+    frame[list(tables.GENERATIONS.key)] = frame[list(tables.GENERATIONS.key)].astype(str)
     return frame
 
 
@@ -47,3 +50,17 @@ def query_texts(responses: pd.DataFrame, queries: Iterable[pd.DataFrame]) -> lis
         return responses["query"].fillna("").astype(str).tolist()
     texts = {(row.dataset, row.query_id): row.text for table in queries for row in table.itertuples()}
     return [texts.get(key, "") for key in zip(responses["dataset"], responses["query_id"], strict=True)]
+
+
+def _json_lines(text: str) -> pd.DataFrame:
+    rows = [json.loads(line) for line in text.split("\n") if line.strip()]
+    if not all(isinstance(row, dict) for row in rows):
+        raise ValueError("every line must be an object")
+    return pd.DataFrame([{key: _whole_characters(value) for key, value in row.items()} for row in rows])
+
+
+def _whole_characters(value: object) -> object:
+    if not isinstance(value, str) or value.isascii():
+        return value
+    mended = re.sub("[\ud800-\udfff]", "\ufffd", value)
+    return value if mended == value else mended
