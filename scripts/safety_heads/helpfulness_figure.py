@@ -46,7 +46,9 @@ def helpfulness(table: pd.DataFrame, model: str | None = None) -> Figure:
         _scale(axis, metric, rows)
     for axis in places[len(panels) :]:
         axis.set_visible(False)
-    axes[0][0].set_yticks(range(len(treatments)), [treatment_name(name) for name in treatments], fontsize=7)
+    axes[0][0].set_yticks(range(len(treatments)), [treatment_name(name) for name in treatments])
+    for row in axes:
+        row[0].tick_params("y", labelsize=7)
     axes[0][0].invert_yaxis()
     figure.suptitle(f"{frame['model'].iloc[0]}: helpfulness (filled: differs from the unchanged model)", fontsize=10)
     return figure
@@ -58,7 +60,7 @@ def _panels(frame: pd.DataFrame) -> list[tuple[str, str, pd.DataFrame]]:
     for metric in METRICS:
         of_metric = frame[frame["metric"] == metric]
         for task in in_order(of_metric["task"], tuple(TASKS)):
-            title = TASKS[task][0] if task in TASKS else f"{METRICS[metric]}, {task}"
+            title = TASKS[task][0] if task in TASKS else f"benign: {task}"
             panels.append((title, metric, of_metric[of_metric["task"] == task]))
     return panels
 
@@ -78,7 +80,7 @@ def _dots(axis: Axes, rows: pd.DataFrame) -> None:
 def _scale(axis: Axes, metric: str, rows: pd.DataFrame) -> None:
     axis.set_xlabel(METRICS[metric], fontsize=8)
     if metric != "perplexity":
-        axis.set(xlim=(0, 1), xticks=[0, 0.5, 1])
+        axis.set(xlim=(-0.05, 1.05), xticks=[0, 0.5, 1])
         return
     top = float(np.nanmax(rows["high"].fillna(rows["value"])))
     ticks = [tick for tick in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000) if tick <= top] or [1]

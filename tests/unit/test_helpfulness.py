@@ -217,8 +217,8 @@ def test_the_figure_has_a_panel_per_task_and_measure():
         "all tasks",
         "BoolQ",
         "RTE",
-        "share refused, good",
-        "perplexity, good",
+        "benign: good",
+        "benign: good",
     ]
     names = ["unchanged", "UA", "Wanda, 50 % pruned"]
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == names
