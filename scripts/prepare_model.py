@@ -11,6 +11,7 @@ import tempfile
 from pathlib import Path
 
 from safety_heads import alignment_card, logs, models, sources, tables
+from safety_heads.errors import UserError
 
 
 def run(args: argparse.Namespace) -> None:
@@ -23,7 +24,7 @@ def run(args: argparse.Namespace) -> None:
             sources.extract_member(sources.read_manifest(args.source), args.member, file)
             place(file, folder)
     else:
-        place(Path(args.path) if args.path else sources.read_manifest(args.source).location, folder)
+        place(Path(args.path) if args.path else sources.read_manifest(args.source).location, folder, args.pickles)
     shape = models.describe(folder)
     models.check_size(shape, f"models.{args.name}", args.group_size, args.shards)
     with tables.atomic_path(args.output) as partial:
@@ -31,13 +32,17 @@ def run(args: argparse.Namespace) -> None:
     logging.info("%s: %s", args.name, shape)
 
 
-def place(origin: Path, folder: Path) -> None:
-    """Convert a GGUF file or pickles, link a folder's safetensors."""
+def place(origin: Path, folder: Path, pickles: bool = False) -> None:
+    """Convert a GGUF file or, if they are allowed, pickles; link a folder's safetensors."""
     if origin.is_file():
         models.convert_gguf(origin, folder)
         return
     models.check_folder(origin)
     if not models.holds_safetensors(origin):
+        if not pickles:
+            raise UserError(
+                f"{origin} holds pickles and no safetensors; if you trust them, allow them for this model: pickles: true"
+            )
         models.convert_pickles(origin, folder)
         return
     folder.mkdir(parents=True, exist_ok=True)
@@ -58,6 +63,7 @@ def parser() -> argparse.ArgumentParser:
     origin.add_argument("--path", metavar="DIR|FILE", help="a model folder as transformers saves it, or a GGUF file")
     origin.add_argument("--source", metavar="MANIFEST", help="of fetch_source.py")
     options.add_argument("--member", help="the GGUF file inside the source, if it is no model folder")
+    options.add_argument("--pickles", action="store_true", help="convert weights that are pickles; refused otherwise")
     options.add_argument("--card", metavar="JSON", help="an alignment card whose gate the model must pass")
     options.add_argument("--group-size", type=int, default=1, help="heads that will be ablated together (default 1)")
     options.add_argument("--shards", type=int, default=1, help="jobs that its layers will be dealt to (default 1)")

@@ -7,6 +7,7 @@ import pytest
 import torch
 from transformers import ViTConfig
 
+import prepare_model
 import tiny_models
 from safety_heads import models, openings
 from safety_heads.errors import UserError
@@ -56,6 +57,9 @@ def test_pickled_weights_are_converted_once(folder, tmp_path):
     torch.save(model.state_dict(), pickled / "pytorch_model.bin")
     models.check_folder(pickled)
     assert not models.holds_safetensors(pickled)
+    with pytest.raises(UserError, match="holds pickles and no safetensors.*pickles: true"):
+        prepare_model.place(pickled, tmp_path / "results/models/mine")
+    assert not (tmp_path / "results/models/mine").exists()
     models.convert_pickles(pickled, converted)
     again, _ = models.load(converted)
     assert models.holds_safetensors(converted) and not list(converted.glob("*.bin"))
