@@ -65,7 +65,7 @@ def test_every_head_is_scored_and_every_answer_judged(done):
     assert ships["kl_nats"].gt(0).mean() > 0.9
     asr = tables.read_table(tables.ASR, done.folder / "results/tables/tiny-a/asr.parquet")
     per_ablation = 2 + 2 + 1 + 2 * 3  # query and data set level of size 1 and 2, Ships' first, random draws
-    assert len(asr) == 2 * (1 + 2 * per_ablation)
+    assert len(asr) == 2 * 2 * (1 + 2 * per_ablation)  # judges x decodings x interventions
     assert set(asr.loc[asr["level"] == "query", "n"]) == {4}
     assert set(asr.loc[asr["level"] != "query", "n"]) == {6}
     assert ((asr["low"] <= asr["asr"]) & (asr["asr"] <= asr["high"])).all()
@@ -78,7 +78,7 @@ def test_the_report_opens_without_a_network(done):
         list(results.glob("figures/**/*.png"))
     )
     assert "http://" not in page and "https://" not in page and "<script" not in page
-    assert len(list(results.glob("figures/**/*.pdf"))) == len(list(results.glob("figures/**/*.png"))) == 2 * 6 + 3
+    assert len(list(results.glob("figures/**/*.pdf"))) == len(list(results.glob("figures/**/*.png"))) == 2 * 7 + 3
     table3 = pd.read_csv(results / "tables/table3.csv")
     assert {"change_1", "change_2", "mean"} <= set(table3.columns)
     assert (results / "tables/table3.md").read_text().count("|") > 20
