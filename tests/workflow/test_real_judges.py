@@ -1,4 +1,4 @@
-"""The judges on the real labelled answers and lists: the fitted one is as good as its card says, on what it never saw."""
+"""The judges on real labelled answers and lists: the fitted one is as good as its card says on what it never saw."""
 
 import pytest
 import yaml
@@ -38,12 +38,7 @@ def test_the_fitted_judge_is_right_about_queries_that_it_never_saw(labelled):
 
 def test_it_is_right_about_answers_that_are_cut_short(labelled):
     rows = labelled["pyrit-objective"]
-    half = (
-        rows["query"].map(
-            rows["query"].drop_duplicates().reset_index(drop=True).reset_index().set_index("query")["index"]
-        )
-        % 2
-    )
+    half = rows["query"].factorize()[0] % 2  # answers to one query stay together
     judge = fitting.fit(rows[half == 0])
     cut = [" ".join(text.split(" ")[:15]) for text in rows.loc[half == 1, "response"]]
     found, people = judge.probabilities(cut), rows.loc[half == 1, "complied"]
