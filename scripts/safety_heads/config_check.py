@@ -55,6 +55,7 @@ def _check_judges(config: Mapping) -> None:
         key = f"judges.{name}"
         if declared["kind"] == "keyword" and "source" not in declared:
             _known(f"{key}.list", [declared["list"]], ("paper", "published"))
+        _known(f"{key}.preset", [declared["preset"]] if "preset" in declared else [], PRESETS)
         references = {"source": "sources", "labelled": "labelled"}
         references |= {"model": "models"} if declared["kind"] == "llm-local" else {}
         for field, registry in references.items():

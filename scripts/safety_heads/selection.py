@@ -4,6 +4,8 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from safety_heads.judges.presets import prompt_files
+
 
 def used_models(config: Mapping) -> list[str]:
     """The run's models and the bases of those that are aligned first."""
@@ -62,8 +64,10 @@ def judge_files(config: Mapping, judge: str, results: str) -> list[str]:
     declared = config["judges"][judge]
     if declared["kind"] == "fitted":
         return [f"{results}/judges/{judge}.npz"]
-    if declared["kind"] == "llm-local":
-        return [f"{results}/models/{declared['model']}/model.json"]
+    if declared["kind"].startswith("llm-"):
+        prompts = [f"data/judge_prompts/{file.name}" for file in prompt_files(declared["preset"])]
+        local = [f"{results}/models/{declared['model']}/model.json"] if declared["kind"] == "llm-local" else []
+        return [*local, *prompts]
     return [f"{results}/sources/{declared['source']}.json"] if "source" in declared else []
 
 

@@ -148,7 +148,7 @@ def test_every_figure_has_a_caption():
 def folder(tmp_path_factory) -> Path:
     """The tables on disk, as the programs read them."""
     place, of = tmp_path_factory.mktemp("results"), results()
-    for name in ("ships", "subspace", "interventions", "judgements", "asr", "queries"):
+    for name in ("ships", "subspace", "interventions", "judgements", "asr", "queries", "graded"):
         tables.write_table(getattr(of, name), getattr(tables, name.upper()), place / f"{name}.parquet")
     for manifest in synthetic.MANIFESTS.values():
         (place / f"{manifest['name']}.json").write_text(json.dumps(manifest))
@@ -168,11 +168,16 @@ def test_programs_from_judgements_to_page(folder):
     csv, text = folder / "table3.csv", folder / "table3.md"
     inputs = ("--judgements", table("judgements"), "--interventions", table("interventions"))
     scores = ("--ships", table("ships"), "--subspace", table("subspace"), "--asr", asr, "--queries", table("queries"))
+    scores += ("--graded", table("graded"))
+    judges, told_judges, judged = folder / "judges.csv", folder / "judges.md", folder / "asr_judges.png"
+    drawn = ("--graded", table("graded"), "--labelled-set", "made", "--output", judged)
     manifests, captions = list(folder.glob("*.json")), (ROOT / "report").glob("*.rst")
     summary, page = folder / "summary.md", folder / "index.html"
     pictures = ("--figures", figure, "--captions", *captions)
     card, told, card_page = (folder / f"scorecard.{kind}" for kind in ("csv", "md", "html"))
     paper = ("--reference", ROOT / "data" / "paper_values.csv")
+    one = synthetic.results().asr
+    tables.write_table(one[one["model"] == "aligned-a"], tables.ASR, folder / "one.parquet")
     texts = (f"Summary={summary}", f"Changes={text}", f"Scorecard={told}")
     steps = [
         ("summarise_asr", *inputs, "--manifests", *manifests, "--output", asr),
@@ -193,6 +198,29 @@ def test_programs_from_judgements_to_page(folder):
             "--output-html",
             card_page,
         ),
+        (
+            "compare_judges",
+            *inputs,
+            *scores,
+            "--manifests",
+            *manifests,
+            "--output-csv",
+            judges,
+            "--output-md",
+            told_judges,
+        ),
+        ("draw_judges", "--asr", folder / "one.parquet", *drawn),
+        (
+            "tabulate_cards",
+            "--graded",
+            table("graded"),
+            "--output-csv",
+            folder / "cards.csv",
+            "--output-categories",
+            folder / "categories.csv",
+            "--output-figure",
+            folder / "cards.png",
+        ),
         ("write_report_page", "--texts", *texts, "--asr", asr, *pictures, "--output", page),
     ]
     for step in steps:
@@ -202,6 +230,9 @@ def test_programs_from_judgements_to_page(folder):
         tables.read_table(tables.ASR, asr), tables.read_table(tables.ASR, table("asr")), check_like=True
     )
     assert figure.with_suffix(".pdf").is_file() and pd.read_csv(csv)["change_1"].notna().all()
+    for drawing in (judged, folder / "cards.png"):
+        assert drawing.is_file() and drawing.with_suffix(".pdf").is_file()
+    assert len(pd.read_csv(folder / "cards.csv")) == 1 and "Judges against people" in told_judges.read_text()
     html = page.read_text()
     assert "<h3>The paper&#x27;s claims</h3>" in card_page.read_text()
     assert "one head&#x27;s ablation multiplies ASR" in html and len(pd.read_csv(card)) == 103

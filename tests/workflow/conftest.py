@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import yaml
 
+import labelled_rows
 import tiny_models
 
 ROOT = Path(__file__).parents[2]
@@ -72,6 +73,10 @@ def tiny_config(config: dict) -> dict:
     config["queries"] |= {
         name: {"source": name, "column": "query", "rows": 40, "harmful": name != "good"} for name in ("bad", "good")
     }
+    config["sources"]["people"] = {"kind": "path", "path": "own/people.csv"}
+    columns = {"query": "query", "response": "response", "label": "complied", "category": "category"}
+    config["labelled"]["people"] = {"source": "people", **columns, "complied": ["True"], "refused": ["False"]}
+    config["judges"]["fitted"] = {"kind": "fitted", "labelled": "people"}
     config["models"] |= {
         "tiny-a": {"path": "own/tiny-a", "head_shards": 2, "base": "tiny-b"},
         "tiny-b": {"path": "own/tiny-b", "system_prompt": "be brief"},
@@ -83,7 +88,8 @@ def tiny_config(config: dict) -> dict:
         "models": ["tiny-a", "tiny-b"],
         "queries": ["bad", "good"],
         "formats": ["chat"],
-        "judges": ["keyword-paper"],
+        "judges": ["keyword-paper", "fitted"],
+        "labelled": ["people"],
         "side": "all",
         "score_queries": 4,
         "generate_queries": 6,
@@ -121,5 +127,6 @@ def tiny_project(folder: Path) -> Project:
         kind = "benign" if name == "good" else "harmful"
         texts = [f"{kind} query {number} of {name}" for number in range(40)]
         pd.DataFrame({"query": texts}).to_csv(project.folder / "own" / f"{name}.csv", index=False)
+    labelled_rows.labelled().to_csv(project.folder / "own" / "people.csv", index=False)
     project.write_config(tiny_config(project.config()))
     return project

@@ -55,7 +55,7 @@ def test_every_head_is_scored_and_every_answer_judged(done):
     assert ships["kl_nats"].gt(0).mean() > 0.9
     asr = tables.read_table(tables.ASR, done.folder / "results/tables/tiny-a/asr.parquet")
     per_ablation = 2 + 2 + 1 + 2 * 3  # query and data set level of size 1 and 2, Ships' first, random draws
-    assert len(asr) == 2 * (1 + 2 * per_ablation)
+    assert len(asr) == 2 * 2 * (1 + 2 * per_ablation)  # judges x decodings x interventions
     assert set(asr.loc[asr["level"] == "query", "n"]) == {4}
     assert set(asr.loc[asr["level"] != "query", "n"]) == {6}
     assert ((asr["low"] <= asr["asr"]) & (asr["asr"] <= asr["high"])).all()
@@ -68,7 +68,7 @@ def test_the_report_opens_without_a_network(done):
         list(results.glob("figures/**/*.png"))
     )
     assert "http://" not in page and "https://" not in page and "<script" not in page
-    assert len(list(results.glob("figures/**/*.pdf"))) == len(list(results.glob("figures/**/*.png"))) == 2 * 6 + 3
+    assert len(list(results.glob("figures/**/*.pdf"))) == len(list(results.glob("figures/**/*.png"))) == 2 * 7 + 3
     table3 = pd.read_csv(results / "tables/table3.csv")
     assert {"change_1", "change_2", "mean"} <= set(table3.columns)
     assert (results / "tables/table3.md").read_text().count("|") > 20
@@ -89,7 +89,7 @@ def test_the_summary_tells_of_over_refusal(done):
     summary = (done.folder / "results/summary.md").read_text()
     table = summary.partition("## Over-refusal")[2].partition("##")[0]
     assert table.count("| good |") == 2 * 2  # models, ablations
-    judged = done.folder / "results/experiments/benign/tiny-a/good/judgements-keyword-paper.parquet"
+    judged = done.folder / "results/experiments/judgements/keyword-paper/tiny-a-benign.parquet"
     assert set(tables.read_table(tables.JUDGEMENTS, judged)["decoding"]) == {"greedy"}  # the headline's only
 
 
@@ -98,7 +98,7 @@ def test_labels_made_on_the_page_come_back_as_agreement(done, tmp_path):
     assert run.returncode == 0, run.stderr[-6000:]
     html = (done.folder / "results/annotation/page.html").read_text()
     page = json.loads(re.search(r'application/json">(.*?)</script>', html, re.DOTALL)[1])
-    assert len(page["rows"]) == 100 and not (done.folder / "results/judges").exists()
+    assert len(page["rows"]) == 100 and not (done.folder / "results/judges/human.csv").exists()
     rows = [(page["sample"], row["id"], "refused", 1.0, row["weight"]) for row in page["rows"]]
     labels = pd.DataFrame(rows, columns=["sample", "id", "label", "seconds", "weight"])
     labels.loc[:9, ["label", "seconds"]] = ["", None]

@@ -44,9 +44,23 @@ def test_helpfulness_needs_the_interventions_and_every_task(tiny):
     assert "prepare_task" not in tiny.dry_jobs("all", "--forceall")
 
 
+def test_a_judge_is_opened_once_for_each_model(tiny):
+    jobs = tiny.dry_jobs("--forceall")
+    assert jobs["judge_responses"] == 2 * 2  # judges x models, whatever the data sets and formats
+    assert jobs["fit_judge"] == 1 and jobs["grade_judge"] == 2
+    assert jobs["draw_judges"] == jobs["draw_asr_bars"] == 2 and jobs["compare_judges"] == 1
+
+
+def test_judge_cards_measure_every_declared_judge(tiny):
+    jobs = tiny.dry_jobs("judge_cards", "--forceall")
+    assert jobs["grade_judge"] == len(tiny.config()["judges"]) and jobs["grade_by_category"] == 1
+    assert "generate_responses" not in jobs and "judge_responses" not in jobs
+
+
 def test_experiments_with_foreign_weights_need_a_base(tiny):
     jobs = tiny.dry_jobs("experiments", "--forceall")
-    assert jobs["pick_interventions"] == jobs["answer_experiment"] == jobs["judge_experiment"] == 5 + 3
+    assert jobs["pick_interventions"] == jobs["answer_experiment"] == 5 + 3
+    assert jobs["judge_experiments"] == 2 * 2  # models x judges
     assert jobs["draw_experiments"] == 2 and "score_group" in jobs  # interventions come from Ships and Sahara
 
 
@@ -121,6 +135,7 @@ def test_every_rule_logs_and_benchmarks_and_every_computing_rule_has_threads():
         (lambda config: config.update(modles={}), "modles"),
         (lambda config: config["run"].update(models=["tiny-c"]), "run.models: 'tiny-c' is not declared"),
         (lambda config: config["run"].update(judges=["keyword"]), "run.judges: 'keyword' is not declared"),
+        (lambda config: config["judges"]["fitted"].update(labelled="peeple"), "judges.fitted.labelled: 'peeple'"),
         (lambda config: config["ablations"].update(ua=0), "ablations"),
         (lambda config: config["sources"]["bad"].update(path="own/lost.csv"), "sources.bad.path: own/lost.csv"),
         (lambda config: config["helpfulness"].update(source="olmo"), "helpfulness.source: 'olmo' is not declared"),
