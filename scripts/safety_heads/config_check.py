@@ -11,6 +11,7 @@ from pathlib import Path
 
 from safety_heads.errors import UserError
 from safety_heads.judges.keyword import JUDGES
+from safety_heads.judges.presets import PRESETS
 from safety_heads.selection import aligned_models, harmful_queries, used_models, used_queries, used_sources
 
 LEAST_FREE_GIB = 1
