@@ -76,7 +76,7 @@ def test_the_schema_refuses(path, value):
         ("judges/smollm2-jbb/model", "smollm", "judges.smollm2-jbb.model: 'smollm'.*did you mean 'smollm2'"),
         (
             "judges/far",
-            {"kind": "llm-remote", "url": "https://me:key@host/v1", "model": "m", "preset": "p"},
+            {"kind": "llm-remote", "url": "https://me:key@host/v1", "model": "m", "preset": "jailbreakbench"},
             "judges.far holds a key",
         ),
         ("labelled/pyrit-refusal/source", "pirit", "labelled.pyrit-refusal.source: 'pirit'.*did you mean 'pyrit'"),
