@@ -57,7 +57,7 @@ def test_pickled_weights_are_converted_once(folder, tmp_path):
     torch.save(model.state_dict(), pickled / "pytorch_model.bin")
     models.check_folder(pickled)
     assert not models.holds_safetensors(pickled)
-    with pytest.raises(UserError, match="holds pickles and no safetensors.*pickles: true"):
+    with pytest.raises(UserError, match=r"holds pickles and no safetensors.*pickles: true"):
         prepare_model.place(pickled, tmp_path / "results/models/mine")
     assert not (tmp_path / "results/models/mine").exists()
     models.convert_pickles(pickled, converted)
