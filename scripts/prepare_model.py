@@ -41,7 +41,7 @@ def place(origin: Path, folder: Path, pickles: bool = False) -> None:
     if not models.holds_safetensors(origin):
         if not pickles:
             raise UserError(
-                f"{origin} holds pickles and no safetensors; if you trust them, allow it for this model: pickles: true"
+                f"{origin} holds pickles and no safetensors; if you trust it, allow them for this model: pickles: true"
             )
         models.convert_pickles(origin, folder)
         return

@@ -160,8 +160,6 @@ def write_profile(folder: Path, cluster: Cluster) -> None:
 @pytest.fixture(scope="session")
 def reference(tmp_path_factory, cluster) -> Project:
     """The tiny project after an undisturbed run on this machine: one model in two shards, one data set."""
-    if os.environ.get("DEV_REFERENCE"):
-        return Project(Path(os.environ["DEV_REFERENCE"]))
     project = tiny_project(tmp_path_factory.mktemp("reference"))
     config = project.config()
     config["run"] |= {"models": ["tiny-a"], "queries": ["bad"], "decodings": ["greedy"]}

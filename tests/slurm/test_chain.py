@@ -5,6 +5,7 @@ import time
 import pytest
 
 from tests.slurm.conftest import SlurmProject, assert_same_tables, finish, fresh_copy
+from tests.workflow.conftest import SECRET
 
 pytestmark = pytest.mark.short
 
@@ -22,6 +23,8 @@ def test_two_folders_at_once_give_the_tables_of_one_machine(reference, cluster, 
     for project in projects:
         assert_same_tables(project, reference)
         assert {job["JobState"] for job in project.jobs()} == {"COMPLETED"}
+        files = [path for name in ("results", ".snakemake") for path in project.folder.glob(f"{name}/**/*")]
+        assert not [path for path in files if path.is_file() and SECRET.encode() in path.read_bytes()]
         assert {job["JobName"].split("_")[0] for job in project.jobs()} == {"safety-heads"}
     assert {job["NodeList"] for project in projects for job in project.jobs()} >= set(cluster.nodes[:2])
     check_requests(projects[0], projects[1], cluster.has_gpus)

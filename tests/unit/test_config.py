@@ -216,12 +216,3 @@ def test_reading_the_configuration_imports_nothing_heavy():
     modules = imports.package_modules(ROOT / "scripts/safety_heads/config_check.py")
     text = "".join(Path(path).read_text() for path in [*modules, str(ROOT / "rules/common.smk")])
     assert not re.search(r"^\s*(import|from) (torch|transformers|pandas|pyarrow)\b", text, re.MULTILINE)
-
-
-def test_the_conda_environment_pins_what_requirements_pin():
-    required = (ROOT / "requirements.txt").read_text()
-    pins = [line for line in required.splitlines() if line and not line.startswith(("#", "snakemake"))]
-    environment = yaml.safe_load((ROOT / "envs/safety-heads.yaml").read_text())
-    assert environment["dependencies"][-1]["pip"] == pins
-    constraints = (ROOT / "constraints.txt").read_text().splitlines()
-    assert set(pins) <= {line.replace("huggingface-hub", "huggingface_hub") for line in constraints}
