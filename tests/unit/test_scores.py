@@ -161,6 +161,23 @@ def test_a_screen_gives_the_best_heads_their_exact_scores(tmp_path):
         pd.testing.assert_frame_equal(found[~again], rough[~again], rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.parametrize("n_shards", [2, 3])
+def test_scores_do_not_depend_on_the_number_of_shards(model, n_shards):
+    """Ships and generalised Ships of all heads by one job, and by two or three."""
+    prompts, ids = tiny_models.prompts(), ["a", "b", "c"]
+    whole = scoring.score_heads(scoring.Scorer(model, prompts, openings=[5]), HEADS, UA, ids)
+    parts = [
+        scoring.score_heads(scoring.Scorer(model, prompts, openings=[5]), heads, UA, ids)
+        for heads in (scoring.shard_of(SHAPE, shard, n_shards) for shard in range(1, n_shards + 1))
+    ]
+    for frames, expected in zip(zip(*parts, strict=True), whole, strict=True):
+        keys = [name for name in ("layer", "head", "query_id") if name in expected]
+        found = pd.concat(frames).sort_values(keys, ignore_index=True)
+        expected = expected.sort_values(keys, ignore_index=True)
+        assert len(expected) == len(HEADS) * (len(ids) if "query_id" in keys else 1)
+        pd.testing.assert_frame_equal(found, expected, rtol=1e-5, atol=1e-6)
+
+
 def test_more_shards_than_layers_are_refused():
     with pytest.raises(UserError, match="shard 1 of 4 is impossible with 3 layers"):
         scoring.shard_of(SHAPE, 1, 4)
