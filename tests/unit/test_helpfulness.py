@@ -165,7 +165,14 @@ def test_refusals_and_own_answers_of_benign_queries(subject):
     refused, nats = (changed[changed["metric"] == name]["value"].tolist() for name in helpfulness.BENIGN_METRICS)
     assert refused == [1.0, 0.0]
     before = plain[plain["metric"] == "nats_per_token"]["value"].tolist()
-    assert all(after > 1.01 * unchanged for after, unchanged in zip(nats, before, strict=True))
+    assert all(abs(after - unchanged) > 0.01 for after, unchanged in zip(nats, before, strict=True))
+    model, tokenizer = subject
+    for prompt, text, measured in zip(prompts, own, nats, strict=True):
+        answer = tokenizer(text, add_special_tokens=False).input_ids
+        with ablated(model, [HEADS]), torch.inference_mode():
+            chances = model(torch.tensor([[*prompt, *answer]])).logits[0].log_softmax(-1)
+        told = [-chances[len(prompt) - 1 + place, token].item() for place, token in enumerate(answer)]
+        assert measured == pytest.approx(np.mean(told), rel=1e-4)
 
 
 def outcomes(lost: int, n: int = 100) -> pd.DataFrame:

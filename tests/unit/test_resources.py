@@ -107,7 +107,11 @@ def test_large_models_need_more_than_one_gpu(tmp_path):
     config = {**CONFIG, "models": {"aligned-a": {"hub": "meta-llama/Llama-3.1-70B-Instruct", "dtype": "bfloat16"}}}
     assert resources.need(config, tmp_path, "score_ships", SETTING).n_gpus == 2
     assert resources.need(llama(tmp_path), tmp_path, "score_ships", SETTING).n_gpus == 1
-    assert resources.need(CONFIG, tmp_path, "judge_responses", {}).n_gpus == 0
+    gpus = {
+        judge: resources.need(CONFIG, tmp_path, "judge_responses", {"judge": judge, "model": "aligned-a"}).n_gpus
+        for judge in ("keyword-paper", "fitted", "smollm2-jbb")
+    }
+    assert gpus == {"keyword-paper": 0, "fitted": 0, "smollm2-jbb": 1}
 
 
 DRY = """\
