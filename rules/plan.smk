@@ -1,6 +1,7 @@
 """What a run would take, before anything is fetched or submitted. Targets: plan (of `all`), plan_paper (of `paper`).
 
 in: the configuration   out: text on the screen
+Without benchmarks, for Snakemake would take their files for outputs and plan only once.
 """
 
 
@@ -10,8 +11,6 @@ rule plan:
         code=code("scripts/plan_run.py"),
     log:
         "<logs>/plan.log",
-    benchmark:
-        "<benchmarks>/plan.tsv"
     localrule: True
     conda:
         "../envs/safety-heads.yaml"
@@ -29,8 +28,6 @@ rule plan:
 use rule plan as plan_paper with:
     log:
         "<logs>/plan_paper.log",
-    benchmark:
-        "<benchmarks>/plan_paper.tsv"
     params:
         config=lambda wildcards: json.dumps(config),
         targets=["paper"],

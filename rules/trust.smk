@@ -1,6 +1,7 @@
 """The record of a run, and its results held against it. Target: verify.
 
 in: everything in <results>   out: <results>/manifest.json
+verify has no benchmark, for Snakemake would take its file for an output and run it only once.
 """
 
 
@@ -34,8 +35,6 @@ rule verify:
         code=code("scripts/verify_run.py"),
     log:
         "<logs>/verify.log",
-    benchmark:
-        "<benchmarks>/verify.tsv"
     localrule: True
     conda:
         "../envs/safety-heads.yaml"

@@ -263,7 +263,7 @@ def test_the_map_has_a_rate_for_every_head_however_many_jobs_made_it(done):
         assert sorted(asr["level"]) == ["map"] * 12 + ["none"] and set(asr["n"]) == {6}
         unablated = asr.set_index("intervention").loc["none", "n_complied"]
         chain = tables.read_table(tables.ASR, done.folder / f"results/tables/{model}/asr.parquet")
-        of_run = chain[(chain["intervention"] == "none") & (chain["decoding"] == "greedy")]
+        of_run = chain.query("intervention == 'none' and decoding == 'greedy' and judge == 'keyword-paper'")
         assert of_run["n_complied"].tolist() == [unablated]
         assert (done.folder / f"results/figures/{model}/asr_map-bad-chat-keyword-paper.pdf").is_file()
 

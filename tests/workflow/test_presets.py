@@ -42,22 +42,19 @@ def stand_in(project: Project, preset: str, queries: list[str], models: list[str
     project.write_config(config)
 
 
-def test_the_paper_preset_runs_whole(tmp_path):
-    """Every target, with one aligned model (Vicuna is built alike) and a base model."""
+def test_the_paper_preset_runs_with_every_target_that_needs_no_hub(tmp_path):
+    """One aligned model stands for two built alike, one format for two; helpfulness reads its tasks on the hub."""
     project = checkout(tmp_path)
-    stand_in(project, "paper", ["jailbreakbench", "jailbreakbench-benign"], ["llama-2-7b-chat", "llama-3-8b"])
-    run = project.snakemake("paper")
+    stand_in(project, "paper", ["jailbreakbench", "jailbreakbench-benign"], ["llama-2-7b-chat"])
+    run = project.snakemake("all", "experiments", "asr_map", "attention_maps", timeout=1800)
     assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-6000:]
     results = project.folder / "results"
     rates = tables.read_table(tables.ASR, results / "tables/llama-2-7b-chat/asr.parquet")
     assert set(rates["format"]) == {"template"} and rates["size"].max() == 5
-    tried = {
-        model: set(tables.read_table(tables.ASR, results / f"tables/{model}/experiments.parquet")["intervention"])
-        for model in ("llama-2-7b-chat", "llama-3-8b")
-    }
-    wanted = {"base-attention+none", "system-prompt+ships-ua-1", "sure+ships-sc-1"}
-    assert wanted <= tried["llama-2-7b-chat"] and "base-urial+none" in tried["llama-3-8b"]
-    assert pd.read_csv(results / "scorecard_full.csv")["ours"].notna().sum() > 20
+    tried = tables.read_table(tables.ASR, results / "tables/llama-2-7b-chat/experiments.parquet")
+    wanted = {"base-attention+none", "base-urial+none", "system-prompt+ships-ua-1", "sure+ships-sc-1"}
+    assert wanted <= set(tried["intervention"])
+    assert pd.read_csv(results / "scorecard.csv")["ours"].notna().sum() > 20
 
 
 def test_the_modern_preset_runs_on_each_of_its_architectures(tmp_path):
