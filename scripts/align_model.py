@@ -7,6 +7,7 @@ import logging
 import pandas as pd
 
 from safety_heads import align, lessons, logs, models, options, tables
+from safety_heads.files import atomic_path
 
 
 def run(args: argparse.Namespace) -> None:
@@ -19,7 +20,7 @@ def run(args: argparse.Namespace) -> None:
     n_tokens = sum(len(example.prompt) + len(example.answer) for example in data)
     logging.info("%d examples, %d tokens, %d epoch(s)", len(data), n_tokens, recipe.epochs)
     losses = align.fine_tune(model, data, recipe)
-    with tables.atomic_path(args.output_losses) as partial:
+    with atomic_path(args.output_losses) as partial:
         pd.DataFrame({"step": range(1, len(losses) + 1), "loss_nats": losses}).to_csv(partial, index=False)
     models.save(model, tokenizer, args.output)
 

@@ -5,6 +5,7 @@ import json
 import logging
 
 from safety_heads import alignment_card, logs, models, options, tables
+from safety_heads.files import atomic_path
 
 
 def run(args: argparse.Namespace) -> None:
@@ -17,7 +18,7 @@ def run(args: argparse.Namespace) -> None:
         "after": models.load(args.model, device=args.device),
     }
     card = alignment_card.measure(subjects, queries, answers, formats, exam)
-    with tables.atomic_path(args.output) as partial:
+    with atomic_path(args.output) as partial:
         partial.write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
     logging.info("alignment card: %s", "; ".join(card["failures"]) or "every gate is passed")
 

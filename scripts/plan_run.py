@@ -5,7 +5,8 @@ import json
 import tempfile
 from pathlib import Path
 
-from safety_heads import logs, plan, shapes, tables
+from safety_heads import logs, plan, shapes
+from safety_heads.files import atomic_path
 
 NOTES = """
 Memory and run time are what the scheduler is asked for at the first attempt, of the rule's largest job (empty: the
@@ -31,7 +32,7 @@ def run(args: argparse.Namespace) -> None:
             f"Of {', '.join(assumed)} no sizes are known yet; planned as {shapes.ASSUMED}. Add to {shapes.KNOWN.name}."
         )
     if args.output:
-        with tables.atomic_path(args.output) as partial:
+        with atomic_path(args.output) as partial:
             table.to_csv(partial, index=False)
 
 

@@ -10,8 +10,9 @@ import os
 import tempfile
 from pathlib import Path
 
-from safety_heads import alignment_card, logs, models, sources, tables
+from safety_heads import alignment_card, logs, models, sources
 from safety_heads.errors import UserError
+from safety_heads.files import atomic_path
 
 
 def run(args: argparse.Namespace) -> None:
@@ -27,7 +28,7 @@ def run(args: argparse.Namespace) -> None:
         place(Path(args.path) if args.path else sources.read_manifest(args.source).location, folder, args.pickles)
     shape = models.describe(folder)
     models.check_size(shape, f"models.{args.name}", args.group_size, args.shards)
-    with tables.atomic_path(args.output) as partial:
+    with atomic_path(args.output) as partial:
         partial.write_text(models.manifest(args.name, folder), encoding="utf-8")
     logging.info("%s: %s", args.name, shape)
 

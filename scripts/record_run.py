@@ -4,12 +4,13 @@ import argparse
 import json
 from pathlib import Path
 
-from safety_heads import logs, run_manifest, tables
+from safety_heads import logs, run_manifest
+from safety_heads.files import atomic_path
 
 
 def run(args: argparse.Namespace) -> None:
     manifest = run_manifest.record(Path(args.output).parent, json.loads(args.config))
-    with tables.atomic_path(args.output) as partial:
+    with atomic_path(args.output) as partial:
         partial.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
     print(f"{len(manifest['files'])} files, {len(manifest['weights'])} models, {len(manifest['sources'])} sources")
 

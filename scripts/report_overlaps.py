@@ -4,12 +4,13 @@ import argparse
 import logging
 
 from safety_heads import logs, queries, tables
+from safety_heads.files import atomic_path
 
 
 def run(args: argparse.Namespace) -> None:
     frame = tables.read_table(tables.QUERIES, args.queries)
     pairs = queries.overlaps([rows for _, rows in frame.groupby("dataset", sort=False)])
-    with tables.atomic_path(args.output) as partial:
+    with atomic_path(args.output) as partial:
         pairs.to_csv(partial, index=False)
     logging.info("%d queries of %d data sets, %d pairs in common", len(frame), frame["dataset"].nunique(), len(pairs))
 

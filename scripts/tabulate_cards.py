@@ -5,6 +5,7 @@ from pathlib import Path
 
 from safety_heads import logs, tables
 from safety_heads.figure_style import save
+from safety_heads.files import atomic_path
 from safety_heads.judge_figures import judge_cards
 from safety_heads.judges.cards import cards, cards_by_category
 
@@ -13,7 +14,7 @@ def run(args: argparse.Namespace) -> None:
     graded = tables.read_table(tables.GRADED, args.graded)
     table = cards(graded)
     for path, frame in ((args.output_csv, table), (args.output_categories, cards_by_category(graded))):
-        with tables.atomic_path(path) as partial:
+        with atomic_path(path) as partial:
             frame.to_csv(partial, index=False, float_format="%.4f")
     save(judge_cards(table, graded), Path(args.output_figure).with_suffix(""))
     print(table.to_string(index=False, float_format="%.3f"))

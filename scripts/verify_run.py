@@ -8,8 +8,9 @@ import random
 import sys
 from pathlib import Path
 
-from safety_heads import logs, recompute, run_manifest, tables
+from safety_heads import logs, recompute, run_manifest
 from safety_heads.errors import UserError
+from safety_heads.files import atomic_path
 
 
 def run(args: argparse.Namespace) -> None:
@@ -32,7 +33,7 @@ def run(args: argparse.Namespace) -> None:
     text = "\n".join(differences) or "Nothing differs."
     print(text)
     if args.output:
-        with tables.atomic_path(args.output) as partial:
+        with atomic_path(args.output) as partial:
             partial.write_text(text + "\n", encoding="utf-8")
     if differences:
         sys.exit(f"{len(differences)} difference(s)")

@@ -9,6 +9,7 @@ from pathlib import Path
 from safety_heads import logs, tables
 from safety_heads.annotation import draw_sample, identify, page, strata
 from safety_heads.errors import UserError
+from safety_heads.files import atomic_path
 
 TEMPLATE = Path(__file__).parents[1] / "report" / "annotation_page.html"
 
@@ -25,7 +26,7 @@ def run(args: argparse.Namespace) -> None:
         row = asked[asked["query"].isna()].iloc[0]
         raise UserError(f"query {row['query_id']!r} of {row['dataset']!r} is in no queries table; add that table")
     html = page(Path(args.template).read_text(encoding="utf-8"), asked, digest)
-    with tables.atomic_path(args.output) as partial:
+    with atomic_path(args.output) as partial:
         partial.write_text(html, encoding="utf-8")
     disputed = (~sample["agree"]).sum()
     print(f"{len(sample)} of {len(answers)} answers, {disputed} of them called differently by the judges")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from safety_heads import logs, tables
 from safety_heads.errors import UserError
+from safety_heads.files import atomic_path
 from safety_heads.report_page import caption_for, page
 
 
@@ -19,7 +20,7 @@ def run(args: argparse.Namespace) -> None:
     stamp = tables.read_provenance(args.asr)
     texts = {title: _text(path) for title, _, path in (pair.partition("=") for pair in args.texts)}
     html = page(texts, figures, cards, stamp, config)
-    with tables.atomic_path(args.output) as partial:
+    with atomic_path(args.output) as partial:
         partial.write_text(html, encoding="utf-8")
 
 

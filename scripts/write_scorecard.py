@@ -6,6 +6,7 @@ import pandas as pd
 
 from safety_heads import logs, tables
 from safety_heads.errors import UserError
+from safety_heads.files import atomic_path
 from safety_heads.markdown import add_outputs, write_outputs
 from safety_heads.report_page import page
 from safety_heads.results import add_results, read_results
@@ -21,7 +22,7 @@ def run(args: argparse.Namespace) -> None:
     helpfulness = tables.read_table(tables.HELPFULNESS, args.helpfulness) if args.helpfulness else None
     text = scorecard_markdown(numbers, claims(results, setting, helpfulness), setting)
     write_outputs(args, numbers, text)
-    with tables.atomic_path(args.output_html) as partial:
+    with atomic_path(args.output_html) as partial:
         html = page({"Scorecard": text}, [], {}, tables.read_provenance(args.asr[0]))
         partial.write_text(html, encoding="utf-8")
 

@@ -3,6 +3,7 @@
 import argparse
 
 from safety_heads import logs, tables
+from safety_heads.files import atomic_path
 from safety_heads.judge_report import judge_lines
 from safety_heads.over_refusal import over_refusal
 from safety_heads.results import add_results, read_results
@@ -17,7 +18,7 @@ def run(args: argparse.Namespace) -> None:
         refusals = over_refusal(judged, tables.read_table(tables.INTERVENTIONS, args.benign_interventions), setting)
     judges = "".join(f"- {line}\n" for line in judge_lines(results, setting))
     text = f"{write_summary(results, setting, refusals)}\n## Judges\n\n{judges}"
-    with tables.atomic_path(args.output) as partial:
+    with atomic_path(args.output) as partial:
         partial.write_text(text, encoding="utf-8")
     print(text)
 

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from safety_heads.errors import UserError
-from safety_heads.tables import atomic_path
+from safety_heads.files import atomic_path
 
 _BLUE, _ORANGE, _GREEN, _PURPLE = (sns.color_palette("colorblind")[place] for place in (0, 1, 2, 4))
 ABLATION_COLOURS = {"ua": _BLUE, "sc": _ORANGE, "zero": _GREEN, "mean": _PURPLE}

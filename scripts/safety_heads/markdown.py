@@ -5,7 +5,7 @@ import argparse
 import numpy as np
 import pandas as pd
 
-from safety_heads.tables import atomic_path
+from safety_heads.files import atomic_path
 
 
 def rate(value: float, low: float = np.nan, high: float = np.nan) -> str:

