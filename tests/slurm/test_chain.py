@@ -17,7 +17,7 @@ def test_two_folders_at_once_give_the_tables_of_one_machine(reference, cluster, 
         projects[1].set_profile(set_resources={"score_ships": {"gpu": 0, "gres": "gpu:1"}})
     runs = []
     for project in projects:
-        runs.append(project.start("asr"))
+        runs.append(project.start("ships", "asr"))
         time.sleep(1)  # so that their starts do not fall into the same second
     finish(*zip(projects, runs, strict=True))
     for project in projects:
@@ -37,7 +37,7 @@ def check_requests(by_count: SlurmProject, by_gres: SlurmProject, has_gpus: bool
         assert int(job["MinMemoryNode"].rstrip("M").split(".")[0]) >= 1000 and job["TimeLimit"] == "00:15:00"
         assert ("gres/gpu=1" in job["TRES"]) == has_gpus
         assert not has_gpus or job["TresPerJob"] == "gres:gpu:1"
-    assert "gres/gpu" not in judge["TRES"] and judge["MinMemoryNode"] == "500M" and judge["TimeLimit"] == "00:30:00"
+    assert "gres/gpu" not in judge["TRES"] and judge["MinMemoryNode"] == "1700M" and judge["TimeLimit"] == "00:15:00"
     if has_gpus:
         assert {job["TresPerNode"] for job in by_gres.jobs("score_ships")} == {"gres:gpu:1"}
         assert all("gres/gpu=1" in job["TRES"] for job in by_gres.jobs("score_ships"))
