@@ -50,7 +50,8 @@ def test_the_head_that_ships_puts_first_carries_refusal(real):
 
 
 def test_its_ablation_raises_asr_above_every_random_control(real):
-    asr = tables.read_table(tables.ASR, real.folder / "results/tables/aligned-a/asr.parquet").set_index("intervention")
+    asr = tables.read_table(tables.ASR, real.folder / "results/tables/aligned-a/asr.parquet")
+    asr = asr[asr["judge"] == "keyword-paper"].set_index("intervention")
     assert asr.loc["none", "asr"] <= 0.1
     controls = asr[asr["level"] == "random"]["asr"]
     assert len(controls) == 3
