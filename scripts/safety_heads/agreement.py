@@ -14,7 +14,9 @@ from scipy.stats import norm
 from statsmodels.stats.inter_rater import cohens_kappa, fleiss_kappa
 from statsmodels.stats.multitest import multipletests
 
-ANSWER = ["model", "dataset", "format", "decoding", "intervention", "query_id"]
+from safety_heads.tables import GENERATIONS
+
+ANSWER = list(GENERATIONS.key)
 DRAWS, SEED = 500, 0
 Z = float(norm.ppf(0.975))
 
