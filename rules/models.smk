@@ -53,13 +53,13 @@ rule prepare_model:
         runtime=runtime,
     params:
         origin=model_origin,
-        pickles=lambda wildcards: ["--pickles"] * bool(config["models"][wildcards.model].get("pickles")),
+        allowed=lambda wildcards: selection.allowances(config, wildcards.model),
         group_size=RUN["group_size"],
         n_shards=lambda wildcards: len(shards(wildcards.model)),
     shell:
         r"""
         exec &> >(tee {log:q})
-        python {input.script:q} --name {wildcards.model:q} {params.origin:q} {params.pickles:q} \
+        python {input.script:q} --name {wildcards.model:q} {params.origin:q} {params.allowed:q} \
             --group-size {params.group_size:q} \
             --shards {params.n_shards:q} \
             --output {output:q}

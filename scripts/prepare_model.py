@@ -25,7 +25,8 @@ def run(args: argparse.Namespace) -> None:
             sources.extract_member(sources.read_manifest(args.source), args.member, file)
             place(file, folder)
     else:
-        place(Path(args.path) if args.path else sources.read_manifest(args.source).location, folder, args.pickles)
+        origin = Path(args.path) if args.path else sources.read_manifest(args.source).location
+        place(origin, folder, args.pickles, args.trust_remote_code)
     shape = models.describe(folder)
     models.check_size(shape, f"models.{args.name}", args.group_size, args.shards)
     with atomic_path(args.output) as partial:
@@ -33,12 +34,12 @@ def run(args: argparse.Namespace) -> None:
     logging.info("%s: %s", args.name, shape)
 
 
-def place(origin: Path, folder: Path, pickles: bool = False) -> None:
-    """Convert a GGUF file or, if they are allowed, pickles; link a folder's safetensors."""
+def place(origin: Path, folder: Path, pickles: bool = False, trusted: bool = False) -> None:
+    """Convert a GGUF file or, if they are allowed, pickles; link a folder's safetensors, and its code if it is trusted."""
     if origin.is_file():
         models.convert_gguf(origin, folder)
         return
-    models.check_folder(origin)
+    models.check_folder(origin, trusted)
     if not models.holds_safetensors(origin):
         if not pickles:
             raise UserError(
@@ -49,7 +50,9 @@ def place(origin: Path, folder: Path, pickles: bool = False) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     results = folder.resolve().parents[1]
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as partial:
-        for file in models.model_files(origin):
+        if trusted:
+            Path(partial, models.TRUSTED).touch()
+        for file in models.model_files(origin, trusted):
             target = file.resolve()
             if results in target.parents:  # a relative link, so that the results can be moved
                 target = Path(os.path.relpath(target, folder.resolve()))
@@ -65,6 +68,7 @@ def parser() -> argparse.ArgumentParser:
     origin.add_argument("--source", metavar="MANIFEST", help="of fetch_source.py")
     options.add_argument("--member", help="the GGUF file inside the source, if it is no model folder")
     options.add_argument("--pickles", action="store_true", help="convert weights that are pickles; refused otherwise")
+    options.add_argument("--trust-remote-code", action="store_true", help="run code that comes with the model")
     options.add_argument("--card", metavar="JSON", help="an alignment card whose gate the model must pass")
     options.add_argument("--group-size", type=int, default=1, help="heads that will be ablated together (default 1)")
     options.add_argument("--shards", type=int, default=1, help="jobs that its layers will be dealt to (default 1)")

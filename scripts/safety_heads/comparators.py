@@ -1,13 +1,13 @@
 """What the paper sets ablation beside (fig. 6b): a model pruned by Wanda or SparseGPT, in memory only.
 
 Block after block, from the inputs that calibration texts give the blocks below it, already pruned. All linear layers
-inside the blocks are pruned; embeddings and unembedding are not.
+inside the blocks are pruned; embeddings and unembedding are not. Both methods know a layer by its weight and by `gram`:
+X^T X, `[n_in, n_in]`, at least float32, of what it is given over all calibration tokens.
 Wanda: Sun et al. 2024 (arXiv 2306.11695). SparseGPT: Frantar and Alistarh 2023 (arXiv 2301.00774), algorithm 1.
 """
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -20,29 +20,22 @@ COLUMNS = 128  # for how many columns at once SparseGPT chooses what goes
 DAMPING = 0.01  # of the mean diagonal, added to the Hessian's
 
 
-@dataclass
-class Inputs:
-    """What a linear layer is given over all calibration tokens: X^T X, `[n_in, n_in]`, at least float32."""
-
-    gram: Tensor
-
-
-def wanda(weight: Tensor, inputs: Inputs, sparsity: float) -> Tensor:
+def wanda(weight: Tensor, gram: Tensor, sparsity: float) -> Tensor:
     """`weight` `[n_out, n_in]` without the `sparsity` share of each row that has the least |W_ij| * ||X_j||_2."""
-    scores = weight.abs().to(inputs.gram) * inputs.gram.diagonal().sqrt()
+    scores = weight.abs().to(gram) * gram.diagonal().sqrt()
     dropped = scores.argsort(dim=1, stable=True)[:, : round(sparsity * weight.shape[1])]
     return weight.scatter(1, dropped, 0.0)
 
 
-def sparsegpt(weight: Tensor, inputs: Inputs, sparsity: float) -> Tensor:
+def sparsegpt(weight: Tensor, gram: Tensor, sparsity: float) -> Tensor:
     """`weight` `[n_out, n_in]` without `sparsity` of its entries, the others moved to make up for them.
 
     Per `COLUMNS` columns the entries with the least w^2 / [H^-1]_jj^2 go (H^-1 as its upper Cholesky factor); going
     from left to right, each column's error is taken out by the columns right of it.
     """
-    pruned = weight.to(inputs.gram, copy=True)
-    factor = _inverse_factor(inputs.gram)
-    pruned[:, inputs.gram.diagonal() == 0] = 0  # of no consequence on the calibration texts
+    pruned = weight.to(gram, copy=True)
+    factor = _inverse_factor(gram)
+    pruned[:, gram.diagonal() == 0] = 0  # of no consequence on the calibration texts
     for start in range(0, pruned.shape[1], COLUMNS):
         end = min(start + COLUMNS, pruned.shape[1])
         scores = (pruned[:, start:end] / factor.diagonal()[start:end]) ** 2
@@ -111,26 +104,23 @@ def _prune(model: PreTrainedModel, texts: Sequence[Sequence[int]], method: str, 
     for depth, block in enumerate(model.get_decoder().layers):
         layers = [module for module in block.modules() if isinstance(module, nn.Linear)]
         given = [(state, own[depth]) for state, own in zip(hidden, arguments, strict=True)]
-        for layer, inputs in _collect(block, layers, given).items():
+        for layer, gram in _grams(block, layers, given).items():
             kept[layer] = layer.weight.data
-            layer.weight.data = METHODS[method](layer.weight.data, inputs, sparsity)
+            layer.weight.data = METHODS[method](layer.weight.data, gram, sparsity)
         hidden = [block(state, **own) for state, own in given]
 
 
-def _collect(
+def _grams(
     block: nn.Module, layers: Sequence[nn.Linear], given: Sequence[tuple[Tensor, dict]]
-) -> dict[nn.Linear, Inputs]:
-    """What `layers` of `block` are given over all texts; layers that no text reaches (idle experts) are left out."""
-    found: dict[nn.Linear, Inputs] = {}
+) -> dict[nn.Linear, Tensor]:
+    """X^T X of each of `layers` over all texts; layers that no text reaches (idle experts) are left out."""
+    found: dict[nn.Linear, Tensor] = {}
 
     def add(layer: nn.Linear, args: tuple, _output: Tensor) -> None:
         rows = args[0].reshape(-1, args[0].shape[-1])
         rows = rows.to(torch.promote_types(rows.dtype, torch.float32))
-        gram = rows.T @ rows
-        if layer in found:
-            found[layer].gram += gram
-        elif rows.numel():
-            found[layer] = Inputs(gram)
+        if rows.numel():
+            found[layer] = found.get(layer, 0) + rows.T @ rows
 
     hooks = [layer.register_forward_hook(add) for layer in layers]
     try:

@@ -1,4 +1,8 @@
-"""Models: convert, load, describe. A model folder is what transformers saves: config, safetensors, tokenizer."""
+"""Models: convert, load, describe. A model folder is what transformers saves: config, safetensors, tokenizer.
+
+Code that comes with a model is run only if the file TRUSTED lies beside it, which prepare_model.py puts there for a model
+that the configuration trusts.
+"""
 
 import hashlib
 import json
@@ -21,12 +25,21 @@ from safety_heads.errors import UserError
 from safety_heads.shapes import ModelShape
 
 DTYPES = ("float32", "float64", "bfloat16", "float16")
+TRUSTED = "trust_remote_code"
 
 
-def check_folder(folder: str | Path) -> None:
-    """Raise UserError unless `folder` holds a causal language model with weights and a tokenizer."""
-    read_config(folder)
-    load_tokenizer(folder)
+def trusts_code(folder: str | Path) -> bool:
+    """Whether the code that came with the model in `folder` may be run."""
+    return (Path(folder) / TRUSTED).is_file()
+
+
+def check_folder(folder: str | Path, trusted: bool = False) -> None:
+    """Raise UserError unless `folder` holds a causal language model with weights and a tokenizer.
+
+    `trusted`: code in it may be run, though it is not marked yet.
+    """
+    read_config(folder, trusted)
+    load_tokenizer(folder, trusted)
     if not holds_safetensors(folder) and not list(Path(folder).glob("pytorch_model*.bin")):
         raise UserError(f"{folder} holds neither safetensors nor pytorch_model.bin weights; download it again")
 
@@ -36,22 +49,34 @@ def holds_safetensors(folder: str | Path) -> bool:
     return any(Path(folder).glob("*.safetensors"))
 
 
-def model_files(folder: str | Path) -> list[Path]:
-    """The files of a model folder that belong to the model: configuration, weights, tokenizer, templates."""
-    suffixes = {".json", ".safetensors", ".jinja", ".model", ".txt", ".tiktoken"}
+def model_files(folder: str | Path, trusted: bool = False) -> list[Path]:
+    """The files of a model folder that belong to the model: configuration, weights, tokenizer, templates.
+
+    Code is among them if it is `trusted`.
+    """
+    suffixes = {".json", ".safetensors", ".jinja", ".model", ".txt", ".tiktoken"} | ({".py"} if trusted else set())
     return sorted(path for path in Path(folder).iterdir() if path.suffix in suffixes and path.name != "model.json")
 
 
-def read_config(folder: str | Path) -> PretrainedConfig:
-    """The configuration in `folder`. Raises UserError if it is not the folder of a causal language model."""
-    folder = Path(folder)
+def read_config(folder: str | Path, trusted: bool = False) -> PretrainedConfig:
+    """The configuration in `folder`; `trusted` as for check_folder.
+
+    Raises UserError if it is not the folder of a causal language model, or if that needs code which is not trusted.
+    """
+    folder, trusted = Path(folder), trusted or trusts_code(folder)
     if not (folder / "config.json").is_file():
         raise UserError(f"{folder} holds no config.json: give a model folder as transformers saves it")
     try:
-        config = AutoConfig.from_pretrained(folder)
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=trusted)
     except (ValueError, OSError) as error:
+        if "trust_remote_code" in str(error):
+            raise UserError(
+                f"{folder} needs code that came with the model; if you trust it, allow it for this model: "
+                "trust_remote_code: true"
+            ) from error
         raise UserError(f"{folder}/config.json cannot be read: {str(error).splitlines()[0]}") from error
-    if type(config) not in AutoModelForCausalLM._model_mapping:
+    own = trusted and "AutoModelForCausalLM" in getattr(config, "auto_map", {})
+    if not own and type(config) not in AutoModelForCausalLM._model_mapping:
         raise UserError(f"{folder} holds a {config.model_type!r} model, which is no causal language model")
     return config
 
@@ -61,7 +86,7 @@ def describe(folder: str | Path) -> ModelShape:
     config = read_config(folder)
     text = config.get_text_config()
     with torch.device("meta"):
-        skeleton = AutoModelForCausalLM.from_config(config)
+        skeleton = AutoModelForCausalLM.from_config(config, trust_remote_code=trusts_code(folder))
     n_heads = text.num_attention_heads
     return ModelShape(
         n_layers=text.num_hidden_layers,
@@ -94,10 +119,10 @@ def check_size(shape: ModelShape, name: str, group_size: int, n_shards: int) -> 
         raise UserError(f"{name}.head_shards {n_shards} exceeds its {shape.n_layers} layers; choose at most that many")
 
 
-def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:
-    """The tokenizer in `folder`."""
+def load_tokenizer(folder: str | Path, trusted: bool = False) -> PreTrainedTokenizerBase:
+    """The tokenizer in `folder`; `trusted` as for check_folder."""
     try:
-        return AutoTokenizer.from_pretrained(folder)
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=trusted or trusts_code(folder))
     except (ValueError, OSError) as error:
         raise UserError(f"{folder} has no usable tokenizer: {str(error).splitlines()[0]}") from error
 
@@ -114,7 +139,7 @@ def load(
         raise UserError(f"dtype {dtype!r} is unknown; choose one of {', '.join(DTYPES)}")
     read_config(folder)
     tokenizer = load_tokenizer(folder)
-    how = {"device_map": "auto"} if device == "spread" else {}
+    how = {"trust_remote_code": trusts_code(folder)} | ({"device_map": "auto"} if device == "spread" else {})
     if dtype == "float64":
         how["experts_implementation"] = "eager"  # the grouped kernels for mixtures of experts know no float64
     try:

@@ -109,8 +109,16 @@ def hub_files(config: Mapping, source: str) -> list[str]:
 
 def hub_model_files(config: Mapping, model: str) -> list[str]:
     """Patterns of what is fetched of a model on the hub: one kind of weights, for many repositories hold two."""
-    weights = "pytorch_model*.bin" if config["models"][model].get("pickles") else "*.safetensors"
-    return ["*.json", weights, "*.model", "*.jinja", "*.txt"]
+    declared = config["models"][model]
+    weights = "pytorch_model*.bin" if declared.get("pickles") else "*.safetensors"
+    return ["*.json", weights, "*.model", "*.jinja", "*.txt", *["*.py"] * declared.get("trust_remote_code", False)]
+
+
+def allowances(config: Mapping, model: str) -> list[str]:
+    """What preparing a model is allowed by its declaration alone, as options: to read pickles, to run code of its own."""
+    declared = config["models"][model]
+    names = [name for name in ("pickles", "trust_remote_code") if declared.get(name)]
+    return [f"--{name.replace('_', '-')}" for name in names]
 
 
 def model_files(config: Mapping, model: str) -> list[str]:

@@ -5,7 +5,7 @@ import torch
 
 import tiny_models
 from safety_heads import comparators
-from safety_heads.comparators import Inputs, pruned, sparsegpt, wanda
+from safety_heads.comparators import pruned, sparsegpt, wanda
 from safety_heads.errors import UserError
 
 N_IN, N_OUT = 200, 48  # more columns than SparseGPT treats at once
@@ -27,7 +27,7 @@ def error(weight, other, inputs) -> float:
 @pytest.mark.parametrize("sparsity", [0.25, 0.5, 0.8])
 def test_wanda_drops_exactly_its_share_of_every_row_and_changes_nothing_else(layer, sparsity):
     weight, inputs = layer
-    found = wanda(weight, Inputs(inputs.T @ inputs), sparsity)
+    found = wanda(weight, inputs.T @ inputs, sparsity)
     assert ((found == 0).sum(1) == round(sparsity * N_IN)).all()
     assert torch.equal(found[found != 0], weight[found != 0])
     scores = weight.abs() * inputs.norm(dim=0)  # |W_ij| * ||X_j||_2, by its definition
@@ -37,7 +37,7 @@ def test_wanda_drops_exactly_its_share_of_every_row_and_changes_nothing_else(lay
 
 def test_sparsegpt_drops_its_share_and_reconstructs_best(layer):
     weight, inputs = layer
-    gram = Inputs(inputs.T @ inputs)
+    gram = inputs.T @ inputs
     by_size = torch.where(weight.abs() >= weight.abs().median(dim=1, keepdim=True).values, weight, 0.0)
     ours = sparsegpt(weight, gram, 0.5)
     assert (ours == 0).sum() == N_IN * N_OUT / 2
@@ -54,7 +54,7 @@ def test_sparsegpt_moves_the_last_columns_to_the_least_squares_optimum():
     weight[:, 0] = 1e-6 * weight[:, 0]
     weight[:, 0] += 0.01
     weight[:, 1:] += 5 * weight[:, 1:].sign()  # so that the first column is what goes
-    found = sparsegpt(weight, Inputs(inputs.T @ inputs), 1 / 6)
+    found = sparsegpt(weight, inputs.T @ inputs, 1 / 6)
     assert (found == 0).nonzero()[:, 1].tolist() == [0, 0, 0, 0]
     hessian = inputs.T @ inputs
     hessian += comparators.DAMPING * hessian.diagonal().mean() * torch.eye(6, dtype=torch.float64)
@@ -65,7 +65,7 @@ def test_sparsegpt_moves_the_last_columns_to_the_least_squares_optimum():
 def test_inputs_that_never_occur_do_no_harm():
     weight, inputs = torch.randn(3, 8), torch.randn(50, 8)
     inputs[:, 2] = 0
-    found = sparsegpt(weight, Inputs(inputs.T @ inputs), 0.5)
+    found = sparsegpt(weight, inputs.T @ inputs, 0.5)
     assert found.isfinite().all() and (found[:, 2] == 0).all()
 
 
@@ -101,7 +101,7 @@ def test_blocks_are_calibrated_on_the_pruned_blocks_below():
         with torch.no_grad():
             model(torch.tensor(TEXTS[:1]))
         hook.remove()
-    assert torch.equal(kept, wanda(last.weight.data, Inputs(seen[0].T @ seen[0]), 0.5))
+    assert torch.equal(kept, wanda(last.weight.data, seen[0].T @ seen[0], 0.5))
 
 
 def test_a_model_without_linear_layers_and_no_texts_are_refused():

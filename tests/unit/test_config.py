@@ -146,6 +146,15 @@ def test_one_kind_of_weights_is_fetched_from_the_hub():
     assert "pytorch_model*.bin" in patterns and "*.safetensors" not in patterns
 
 
+def test_pickles_and_code_are_allowed_per_model():
+    assert selection.allowances(CONFIG, "llama-2-7b-chat") == []
+    config = changed("models/llama-2-7b-chat/trust_remote_code", True)
+    assert selection.allowances(config, "llama-2-7b-chat") == ["--trust-remote-code"]
+    assert selection.allowances(config, "smollm2") == []
+    assert "*.py" in selection.hub_model_files(config, "llama-2-7b-chat")
+    assert "*.py" not in selection.hub_model_files(CONFIG, "llama-2-7b-chat")
+
+
 def own_model(folder: Path) -> dict:
     config = changed("models/mine", {"path": str(folder)})
     config["run"]["models"] = ["mine"]

@@ -1,6 +1,7 @@
 """Model folders, prompts and refusal openings."""
 
 import json
+import shutil
 
 import pandas as pd
 import pytest
@@ -64,6 +65,39 @@ def test_pickled_weights_are_converted_once(folder, tmp_path):
     again, _ = models.load(converted)
     assert models.holds_safetensors(converted) and not list(converted.glob("*.bin"))
     assert all(torch.equal(value, again.state_dict()[name]) for name, value in model.state_dict().items())
+
+
+OWN_CODE = """
+from transformers import LlamaConfig, LlamaForCausalLM
+
+
+class OwnConfig(LlamaConfig):
+    model_type = "own"
+
+
+class OwnForCausalLM(LlamaForCausalLM):
+    config_class = OwnConfig
+"""
+
+
+def test_code_of_a_model_is_run_only_if_its_declaration_says_so(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
+    origin, place = tmp_path / "origin", tmp_path / "results/models/mine"
+    shutil.copytree(folder, origin)
+    (origin / "own.py").write_text(OWN_CODE)
+    config = json.loads((origin / "config.json").read_text())
+    auto_map = {"AutoConfig": "own.OwnConfig", "AutoModelForCausalLM": "own.OwnForCausalLM"}
+    (origin / "config.json").write_text(json.dumps(config | {"model_type": "own", "auto_map": auto_map}))
+    with pytest.raises(UserError, match="needs code that came with the model.*trust_remote_code: true"):
+        prepare_model.place(origin, place)
+    assert not place.exists() and not (tmp_path / "modules").exists()
+    prepare_model.place(origin, place, trusted=True)
+    model, _ = models.load(place)
+    known, _ = models.load(folder)
+    tokens = torch.tensor([[3, 5, 7]])
+    assert type(model).__name__ == "OwnForCausalLM"
+    assert torch.equal(model(tokens).logits, known(tokens).logits)
+    assert models.describe(place) == models.describe(folder)
 
 
 def test_folders_without_config_tokenizer_or_weights_are_refused(folder, tmp_path):

@@ -46,7 +46,7 @@ def load(folder: str | Path, dtype: str, device: str) -> tuple[PreTrainedModel, 
         raise UserError(f"{folder} holds an adapter only; merge it into its base model and give the merged folder")
     models.check_folder(folder)
     number = dtype if dtype == "auto" else getattr(torch, dtype)
-    how = {"device_map": "auto"} if device == "spread" else {}
+    how = {"trust_remote_code": models.trusts_code(folder)} | ({"device_map": "auto"} if device == "spread" else {})
     try:
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=number, use_safetensors=True, **how)
     except (ValueError, OSError) as error:
