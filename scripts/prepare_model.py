@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def place(origin: Path, folder: Path, pickles: bool = False, trusted: bool = False) -> None:
-    """Convert a GGUF file or, if they are allowed, pickles; link a folder's safetensors, and its code if it is trusted."""
+    """Convert a GGUF file or, if they are allowed, pickles; link a folder's safetensors, and code if trusted."""
     if origin.is_file():
         models.convert_gguf(origin, folder)
         return

@@ -1,7 +1,7 @@
 """Models: convert, load, describe. A model folder is what transformers saves: config, safetensors, tokenizer.
 
-Code that comes with a model is run only if the file TRUSTED lies beside it, which prepare_model.py puts there for a model
-that the configuration trusts.
+Code that comes with a model is run only if the file TRUSTED lies beside it, which prepare_model.py puts there for a
+model that the configuration trusts.
 """
 
 import hashlib

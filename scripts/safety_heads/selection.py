@@ -115,7 +115,7 @@ def hub_model_files(config: Mapping, model: str) -> list[str]:
 
 
 def allowances(config: Mapping, model: str) -> list[str]:
-    """What preparing a model is allowed by its declaration alone, as options: to read pickles, to run code of its own."""
+    """What preparing a model is allowed by its declaration, as options: to read pickles, to run code of its own."""
     declared = config["models"][model]
     names = [name for name in ("pickles", "trust_remote_code") if declared.get(name)]
     return [f"--{name.replace('_', '-')}" for name in names]

@@ -88,7 +88,7 @@ def test_code_of_a_model_is_run_only_if_its_declaration_says_so(folder, tmp_path
     config = json.loads((origin / "config.json").read_text())
     auto_map = {"AutoConfig": "own.OwnConfig", "AutoModelForCausalLM": "own.OwnForCausalLM"}
     (origin / "config.json").write_text(json.dumps(config | {"model_type": "own", "auto_map": auto_map}))
-    with pytest.raises(UserError, match="needs code that came with the model.*trust_remote_code: true"):
+    with pytest.raises(UserError, match=r"needs code that came with the model.*trust_remote_code: true"):
         prepare_model.place(origin, place)
     assert not place.exists() and not (tmp_path / "modules").exists()
     prepare_model.place(origin, place, trusted=True)
