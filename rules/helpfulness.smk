@@ -1,11 +1,12 @@
 """What ablation costs: lm-eval's tasks and benign queries, beside pruned models (paper, fig. 6b). Target: helpfulness.
 
-in: models, interventions, benign queries   out: <results>/helpfulness/..., <results>/tables/{model}/helpfulness.parquet,
-<results>/figures/{model}/helpfulness.png
+Every treatment of a model, ablation or pruning, is a job of its own.
+in: models, interventions, benign queries   out: <results>/tasks, <results>/helpfulness,
+<results>/tables/{model}/helpfulness.parquet, <results>/figures/{model}/helpfulness.png
 """
 
 HELPFULNESS = config["helpfulness"]
-TASKS = "<results>/helpfulness/tasks"
+TASKS = "<results>/tasks"
 
 
 rule prepare_task:
@@ -45,11 +46,11 @@ rule measure_helpfulness:
         queries=query_tables(BENIGN),
         interventions=f"<results>/scores/{{model}}/{HARMFUL[0]}/{RUN['formats'][0]}/interventions.parquet",
     output:
-        "<results>/helpfulness/{model}.parquet",
+        "<results>/helpfulness/{model}/{treatment}.parquet",
     log:
-        "<logs>/measure_helpfulness/{model}.log",
+        "<logs>/measure_helpfulness/{model}/{treatment}.log",
     benchmark:
-        "<benchmarks>/measure_helpfulness/{model}.tsv"
+        "<benchmarks>/measure_helpfulness/{model}/{treatment}.tsv"
     conda:
         "../envs/safety-heads.yaml"
     threads: HALF
@@ -63,8 +64,7 @@ rule measure_helpfulness:
             selection.format_options(config, RUN["formats"][0], wildcards.model)
         ),
         queries=query_options("generate_queries"),
-        keep=HELPFULNESS["interventions"],
-        pruning=json.dumps(HELPFULNESS["pruning"]),
+        treatment=lambda wildcards: selection.treatment_line(config, wildcards.treatment),
         judge=config["alignment"]["exam"]["judge"],
         length=config["decodings"][RUN["decodings"][0]]["max_new_tokens"],
         precision=HELPFULNESS["precision"],
@@ -75,8 +75,7 @@ rule measure_helpfulness:
             --queries {input.queries:q} {params.queries:q} \
             --tasks {input.tasks:q} \
             --interventions {input.interventions:q} \
-            --keep {params.keep:q} \
-            --pruning {params.pruning:q} \
+            {params.treatment:q} \
             --judge {params.judge:q} \
             --max-new-tokens {params.length:q} \
             --precision {params.precision:q} \
@@ -88,7 +87,11 @@ rule tabulate_helpfulness:
     input:
         script="scripts/tabulate_helpfulness.py",
         code=code("scripts/tabulate_helpfulness.py"),
-        outcomes="<results>/helpfulness/{model}.parquet",
+        outcomes=lambda wildcards: collect(
+            "<results>/helpfulness/{model}/{treatment}.parquet",
+            model=wildcards.model,
+            treatment=selection.treatments(config),
+        ),
     output:
         report(
             "<results>/tables/{model}/helpfulness.parquet",

@@ -1,4 +1,4 @@
-"""Measure a model's helpfulness unchanged, with heads ablated, and pruned: lm-eval's tasks, and benign queries."""
+"""Measure a model's helpfulness unchanged, with heads ablated, or pruned: lm-eval's tasks, and benign queries."""
 
 import argparse
 import json
@@ -59,7 +59,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_queries(program, required=False)
     program.add_argument("--tasks", required=True, nargs="+", metavar="PARQUET", help="of prepare_task.py")
     program.add_argument("--interventions", required=True, metavar="PARQUET", help="of choose_interventions.py")
-    program.add_argument("--keep", nargs="+", default=["none"], metavar="NAME", help="which of them; or mean+NAME")
+    program.add_argument("--keep", nargs="*", default=[], metavar="NAME", help="which of them; or mean+NAME")
     program.add_argument("--pruning", type=json.loads, default={}, metavar="JSON", help='e.g. {"wanda": 0.5}')
     program.add_argument("--judge", default="keyword-paper", help="of the answers to --queries, which are benign")
     program.add_argument("--max-new-tokens", type=int, default=64, help="of those answers")

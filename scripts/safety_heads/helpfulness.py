@@ -46,7 +46,7 @@ class Treatment:
 def treatments(plan: pd.DataFrame, names: Sequence[str], pruning: Mapping[str, float]) -> list[Treatment]:
     """The interventions `names` of `plan`, then the pruned models. `mean+NAME` ablates the heads of NAME by mean.
 
-    Raises UserError for a name that is not in the plan, or that has other heads for every query.
+    Raises UserError for no treatment at all, or a name that is not in the plan or has other heads for every query.
     """
     found = []
     for name in names:
@@ -61,6 +61,8 @@ def treatments(plan: pd.DataFrame, names: Sequence[str], pruning: Mapping[str, f
         if label:
             heads = tuple((head, Ablation(label, 0.0)) for head, _ in heads)
         found.append(Treatment(name, heads[0][1].kind if heads else "none", heads))
+    if not names and not pruning:
+        raise UserError("nothing is to be measured; name an intervention by --keep, or a --pruning")
     return found + [Treatment(f"{method}-{share:g}", method, (), share) for method, share in pruning.items()]
 
 

@@ -220,13 +220,12 @@ def _find_refusal_openings(job: Job) -> Need:
 
 
 def _measure_helpfulness(job: Job) -> Need:
-    """Every variant reads all tasks and answers the benign queries; a pruned model is a copy in memory."""
+    """All tasks are read and the benign queries answered, once more unchanged; a pruned model is a copy in memory."""
     how, run = job.config["helpfulness"], job.config["run"]
-    n_variants = len(how["interventions"]) + len(how["pruning"])
     benign = [name for name in run["queries"] if name not in selection.harmful_queries(job.config)]
-    n_answers = n_variants * sum(job.rows(name, "generate_queries") for name in benign)
+    n_answers = 2 * sum(job.rows(name, "generate_queries") for name in benign)
     answers = _answers(job, n_answers, _longest(job, run["decodings"][:1]), copies=2.2)
-    n_tokens = n_variants * len(how["tasks"]) * (how["examples"] or TASK_ROWS) * TASK_TOKENS
+    n_tokens = len(how["tasks"]) * (how["examples"] or TASK_ROWS) * TASK_TOKENS
     return replace(answers, tera_sweep=n_tokens * 2 * job.shape.n_parameters / 1e12)
 
 

@@ -181,6 +181,21 @@ def kept_interventions(config: Mapping, experiment: str) -> list[str]:
     return kept or ["none"]
 
 
+def treatments(config: Mapping) -> list[str]:
+    """What is done to a model before its helpfulness is measured: interventions, and prunings by method and share."""
+    declared = config["helpfulness"]
+    return declared["interventions"] + [f"{method}-{share:g}" for method, share in declared["pruning"].items()]
+
+
+def treatment_line(config: Mapping, treatment: str) -> list[str]:
+    """One of the treatments, as measure_helpfulness.py takes it."""
+    declared = config["helpfulness"]
+    if treatment in declared["interventions"]:
+        return ["--keep", treatment]
+    method = treatment.rpartition("-")[0]
+    return ["--pruning", json.dumps({method: declared["pruning"][method]})]
+
+
 def task_origin(config: Mapping, task: str, folder: str) -> dict:
     """Where an lm-eval task's documents come from, as prepare_task.py takes it; `folder` holds fetched sources."""
     declared = config["helpfulness"]

@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from safety_heads import selection
 from tests.workflow.conftest import ROOT, checkout, environment
 
 PROGRAMS = sorted(path.name for path in (ROOT / "scripts").glob("*.py"))
@@ -39,7 +40,8 @@ def test_the_map_needs_the_scores_and_all_heads(tiny):
 def test_helpfulness_needs_the_interventions_and_every_task(tiny):
     jobs = tiny.dry_jobs("helpfulness", "--forceall")
     assert jobs["prepare_task"] == 5 and jobs["choose_interventions"] == 2 and "generate_responses" not in jobs
-    assert jobs["measure_helpfulness"] == jobs["tabulate_helpfulness"] == jobs["draw_helpfulness"] == 2
+    assert jobs["tabulate_helpfulness"] == jobs["draw_helpfulness"] == 2
+    assert jobs["measure_helpfulness"] == 2 * len(selection.treatments(tiny.config()))
     assert jobs["fetch_source"] == 2 + 1  # the queries' sources, and the tasks'
     assert "prepare_task" not in tiny.dry_jobs("all", "--forceall")
 
