@@ -1,4 +1,4 @@
-"""Time the sweep of all heads as one job, and as shards at once, each with one thread; scores must be the same.
+"""Time the sweep of all heads as one job, and as shards at once, each with one thread; scores must agree within rounding.
 
 Seconds are by the clock, since what counts is how long a user waits: the machine must be idle and have a core for every
 worker. Each job is a process of its own, so what it takes to start and to load the model is in the figures. Prints a
@@ -23,12 +23,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         runs = {n: run_shards(args, n, Path(folder)) for n in (1, args.workers)}
     (alone, whole), (shared, parts) = runs.values()
-    pd.testing.assert_frame_equal(whole, parts)
+    pd.testing.assert_frame_equal(whole, parts, rtol=1e-3, atol=1e-5)  # nats: rounding hangs on the batches
     table = pd.DataFrame({"jobs at once": list(runs), "seconds": [alone, shared], "share": [1.0, shared / alone]})
     args.output.parent.mkdir(parents=True, exist_ok=True)
     table.to_csv(args.output, index=False)
     print(table.round(3).to_markdown(index=False))
-    print(f"{len(whole)} scores, the same in both")
+    print(f"{len(whole)} scores, the same within rounding")
 
 
 def run_shards(args: argparse.Namespace, n_shards: int, folder: Path) -> tuple[float, pd.DataFrame]:
