@@ -82,7 +82,7 @@ class SlurmProject(Project):
 
     def jobs(self, rule: str = "") -> list[dict[str, str]]:
         """What SLURM has told of this folder's jobs, oldest first, of one rule if it is named. It forgets old ones."""
-        for line in ask("scontrol", "show", "job", "-o").splitlines():
+        for line in ask("scontrol", "show", "job", "-do").splitlines():
             facts = dict(re.findall(r"(\w+(?::\w+)?)=(\S*)", line))
             if facts.get("WorkDir") == str(self.folder.resolve()):
                 self.seen[int(facts["JobId"])] = facts
