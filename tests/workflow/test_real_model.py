@@ -15,7 +15,7 @@ def real(tmp_path_factory) -> Project:
     project = checkout(tmp_path_factory.mktemp("real"))
     config = project.config()
     config["models"]["aligned-a"]["align"] |= {"harmful": {"advbench": 64}, "benign": {"rho-plain": 84}, "seed": 0}
-    config["alignment"]["recipe"] |= {"precision": "float32"}  # the same lesson on every processor
+    config["alignment"]["recipe"] |= {"epochs": 3, "precision": "float32"}  # the same lesson on every processor
     config["alignment"]["exam"] |= {"queries": ["advbench", "rho-plain"], "watched": [], "n": 24}
     config["run"] |= {
         "models": ["aligned-a"],
