@@ -146,7 +146,7 @@ def test_a_controller_that_still_runs_is_not_resumed(prepared):
         assert refused.returncode == 1 and f"still runs in this folder (process {run.pid})" in refused.stderr
         assert {job["JobState"] for job in prepared.jobs()} <= {"PENDING", "RUNNING", "CONFIGURING"}
     finally:
-        os.killpg(run.pid, signal.SIGTERM)  # like Ctrl-C, which a run in the background may be deaf to: cancels its jobs
+        os.killpg(run.pid, signal.SIGTERM)  # as Ctrl-C, to which a background run may be deaf: its jobs are cancelled
         run.wait(120)
 
 
