@@ -1,4 +1,4 @@
-"""Time the sweep of all heads as one job, and as shards at once, each with one thread; scores must agree within rounding.
+"""Time the sweep of all heads as one job, and as shards at once, each with one thread; scores must be as good as equal.
 
 Seconds are by the clock, since what counts is how long a user waits: the machine must be idle and have a core for every
 worker. Each job is a process of its own, so what it takes to start and to load the model is in the figures. Prints a
