@@ -64,7 +64,7 @@ rule measure_helpfulness:
             selection.format_options(config, RUN["formats"][0], wildcards.model)
         ),
         queries=query_options("generate_queries"),
-        treatment=lambda wildcards: selection.treatment_line(config, wildcards.treatment),
+        treatment=lambda wildcards: selection.treatments(config)[wildcards.treatment],
         judge=config["alignment"]["exam"]["judge"],
         length=config["decodings"][RUN["decodings"][0]]["max_new_tokens"],
         precision=HELPFULNESS["precision"],
@@ -90,7 +90,7 @@ rule tabulate_helpfulness:
         outcomes=lambda wildcards: collect(
             "<results>/helpfulness/{model}/{treatment}.parquet",
             model=wildcards.model,
-            treatment=selection.treatments(config),
+            treatment=list(selection.treatments(config)),
         ),
     output:
         report(

@@ -23,6 +23,7 @@ from safety_heads.generation import generate
 from safety_heads.heads import WITHOUT_EPSILON, AblatedHead, Ablation
 from safety_heads.interventions import ablated_heads
 from safety_heads.judges.keyword import judge
+from safety_heads.selection import pruning_name
 
 METRICS = ("acc", "acc_norm")
 BENIGN_METRICS = ("refused", "nats_per_token")
@@ -63,7 +64,7 @@ def treatments(plan: pd.DataFrame, names: Sequence[str], pruning: Mapping[str, f
         found.append(Treatment(name, heads[0][1].kind if heads else "none", heads))
     if not names and not pruning:
         raise UserError("nothing is to be measured; name an intervention by --keep, or a --pruning")
-    return found + [Treatment(f"{method}-{share:g}", method, (), share) for method, share in pruning.items()]
+    return found + [Treatment(pruning_name(method, share), method, (), share) for method, share in pruning.items()]
 
 
 def accuracies(model: HFLM, tasks: Mapping[str, ConfigurableTask]) -> pd.DataFrame:

@@ -181,19 +181,20 @@ def kept_interventions(config: Mapping, experiment: str) -> list[str]:
     return kept or ["none"]
 
 
-def treatments(config: Mapping) -> list[str]:
-    """What is done to a model before its helpfulness is measured: interventions, and prunings by method and share."""
-    declared = config["helpfulness"]
-    return declared["interventions"] + [f"{method}-{share:g}" for method, share in declared["pruning"].items()]
+def pruning_name(method: str, share: float) -> str:
+    """What a pruned model is called among the treatments."""
+    return f"{method}-{share:g}"
 
 
-def treatment_line(config: Mapping, treatment: str) -> list[str]:
-    """One of the treatments, as measure_helpfulness.py takes it."""
+def treatments(config: Mapping) -> dict[str, list[str]]:
+    """What is done to a model before its helpfulness is measured, by name: as measure_helpfulness.py takes it."""
     declared = config["helpfulness"]
-    if treatment in declared["interventions"]:
-        return ["--keep", treatment]
-    method = treatment.rpartition("-")[0]
-    return ["--pruning", json.dumps({method: declared["pruning"][method]})]
+    ablations = {name: ["--keep", name] for name in declared["interventions"]}
+    prunings = {
+        pruning_name(method, share): ["--pruning", json.dumps({method: share})]
+        for method, share in declared["pruning"].items()
+    }
+    return ablations | prunings
 
 
 def task_origin(config: Mapping, task: str, folder: str) -> dict:

@@ -35,7 +35,8 @@ def check_requests(by_count: SlurmProject, by_gres: SlurmProject, has_gpus: bool
     assert len(scores) == 2
     for job in scores:
         assert int(job["MinMemoryNode"].rstrip("M").split(".")[0]) >= 1000 and job["TimeLimit"] == "00:15:00"
-        assert not has_gpus or (job["TresPerJob"] == "gres:gpu:1" and job["JOB_GRES"].startswith("gpu:"))
+        assert job["JOB_GRES"].startswith("gpu:") == has_gpus
+        assert not has_gpus or job["TresPerJob"] == "gres:gpu:1"
     assert judge["JOB_GRES"] == "(null)" and judge["MinMemoryNode"] == "1700M" and judge["TimeLimit"] == "00:15:00"
     if has_gpus:
         assert {job["TresPerNode"] for job in by_gres.jobs("score_ships")} == {"gres:gpu:1"}

@@ -199,6 +199,7 @@ def test_a_run_without_alignment_needs_neither():
 
 def test_taught_answers_are_short_and_the_exams_whole():
     assert selection.answer_length(CONFIG, "train") == {"max_new_tokens": 16}
+    assert selection.answer_length(CONFIG, "eval") == {"max_new_tokens": 16}
     assert selection.answer_length(changed("alignment/exam/max_new_tokens", 40), "eval") == {"max_new_tokens": 40}
 
 
