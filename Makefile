@@ -6,6 +6,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 CORES ?= all
+# A hundred jobs import the same libraries: their bytecode is kept in .venv, whatever the environment says.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: run test lint benchmark unlock clean constraints plan slurm resume-slurm test-slurm
 
