@@ -83,7 +83,8 @@ def asr_judges(
             axis.set_xticklabels([LEVEL_NAMES[level] for level in levels], fontsize=7)
             _judge_bars(axis, here, levels, dict(zip(judges, colours, strict=True)))
     handles, labels = axes[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 3), fontsize=8)
+    shown = dict(zip(labels, handles, strict=True))  # of diamonds, one
+    figure.legend(shown.values(), shown.keys(), loc="outside lower center", ncols=min(len(shown), 4), fontsize=8)
     figure.supylabel("share of queries complied with (ASR)", fontsize=9)
     figure.suptitle(f"{frame['model'].iloc[0]}, {ablation.upper()}, every judge", fontsize=10)
     return figure
@@ -102,4 +103,5 @@ def _judge_bars(axis: Axes, rows: pd.DataFrame, levels: list[str], colours: dict
                     [x], own["asr"], yerr=margins(own), color="0.2", lw=1, capsize=2, ls="none", clip_on=False
                 )
             if own["corrected"].notna().any():
-                axis.plot([x], [own["corrected"].mean()], "D", ms=3.5, mfc="white", mec="0.1", mew=0.7, clip_on=False)
+                look = {"ms": 3.5, "mfc": "white", "mec": "0.1", "mew": 0.7, "clip_on": False, "ls": "none"}
+                axis.plot([x], [own["corrected"].mean()], "D", label="corrected for the judge's errors", **look)
