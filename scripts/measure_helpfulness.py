@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> None:
     language_model = HFLM(
         pretrained=model, tokenizer=tokenizer, backend="causal", batch_size=args.batch_size, softmax_dtype="float32"
     )
-    benign, own, drafted = None, None, False
+    benign, own, drafted = None, [], False
     check = check_model(model, calibration or tokenizer(["a text", "another text"]).input_ids)
     if args.queries:
         queries = options.read_queries(args)
@@ -41,7 +41,8 @@ def run(args: argparse.Namespace) -> None:
     frames = []
     for treatment in treatments:
         with treatment.pruning(model, calibration):
-            texts = benign.answers(subject, treatment, drafted) if benign else []
+            changed = benign and treatment.method != "none"
+            texts = benign.answers(subject, treatment, drafted) if changed else own
             with ablated(model, [treatment.heads]):  # the one row holds for batches of any size
                 found = [helpfulness.accuracies(language_model, tasks)]
                 found += [benign.measured(subject, texts, own)] if benign else []

@@ -55,7 +55,11 @@ def test_the_paper_preset_runs_with_every_target_that_needs_no_hub(tmp_path):
     tried = tables.read_table(tables.ASR, results / "tables/llama-2-7b-chat/experiments.parquet")
     wanted = {"base-attention+none", "base-urial+none", "system-prompt+ships-ua-1", "sure+ships-sc-1"}
     assert wanted <= set(tried["intervention"])
-    assert pd.read_csv(results / "scorecard.csv")["ours"].notna().sum() > 10
+    card = pd.read_csv(results / "scorecard.csv")
+    mine = card["dataset"].isin(["jailbreakbench", "mean"]) & (card["format"] == "template")
+    reachable = mine & ~card["intervention"].str.contains(r"-[345]$|^sure")  # groups of two; sure is an experiment
+    answered = card[(card["model"] == "llama-2-7b-chat") & reachable]
+    assert len(answered) == 12 and answered["ours"].notna().all()
 
 
 def test_the_modern_preset_runs_on_each_of_its_architectures(tmp_path):
