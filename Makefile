@@ -34,8 +34,8 @@ plan: .venv/ready
 	  $(if $(PROFILE),--workflow-profile $(PROFILE)) $(if $(CONFIG),--configfile $(CONFIG))
 
 slurm: .venv/ready
-	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --workflow-profile $(or $(PROFILE),profiles/slurm) \
-	  $(if $(CONFIG),--configfile $(CONFIG)) $(TARGET)
+	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake $(TARGET) \
+	  --workflow-profile $(or $(PROFILE),profiles/slurm) $(if $(CONFIG),--configfile $(CONFIG))
 
 resume-slurm: .venv/ready
 	PATH="$(CURDIR)/$(BIN):$$PATH" profiles/slurm/resume.sh $(or $(PROFILE),profiles/slurm) \

@@ -1,0 +1,34 @@
+"""The commands that README, docs and presets give mean what they say: --configfile takes every word that follows it."""
+
+import re
+import shlex
+import subprocess
+
+import pytest
+from snakemake.cli import get_argument_parser
+
+from tests.workflow.conftest import ROOT
+
+TEXTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "config").glob("*.yaml"))]
+COMMAND = re.compile(r"^(?:#\s+)?(snakemake [^`#(\n]*--configfile[^`#(\n]*)|`(snakemake [^`\n]*--configfile[^`\n]*)`", re.M)
+WRITTEN = [one or other for text in TEXTS for one, other in COMMAND.findall(text.read_text(encoding="utf-8"))]
+
+
+def test_commands_with_a_preset_are_found():
+    assert len(WRITTEN) >= 6
+
+
+@pytest.mark.parametrize("command", WRITTEN)
+def test_a_written_command_lays_one_preset_over_the_configuration(command):
+    args = get_argument_parser().parse_args(shlex.split(command)[1:])
+    assert [(ROOT / file).is_file() for file in args.configfile] == [True]
+
+
+@pytest.mark.parametrize("target", ["slurm", "plan"])
+def test_make_passes_a_preset_and_a_target(target):
+    words = ["make", "--dry-run", target, "CONFIG=config/paper.yaml", "TARGET=paper", "PROFILE=profiles/slurm"]
+    shown = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout.replace("\\\n", " ")
+    [command] = [line.partition("snakemake ")[2] for line in shown.splitlines() if " snakemake " in line]
+    args = get_argument_parser().parse_args(shlex.split(command))
+    assert list(map(str, args.configfile)) == ["config/paper.yaml"]
+    assert set(args.targets) == {"paper" if target == "slurm" else "plan"}
