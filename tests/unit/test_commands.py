@@ -10,7 +10,8 @@ from snakemake.cli import get_argument_parser
 from tests.workflow.conftest import ROOT
 
 TEXTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "config").glob("*.yaml"))]
-COMMAND = re.compile(r"^(?:#\s+)?(snakemake [^`#(\n]*--configfile[^`#(\n]*)|`(snakemake [^`\n]*--configfile[^`\n]*)`", re.M)
+WITH_PRESET = r"snakemake [^`#(\n]*--configfile[^`#(\n]*"
+COMMAND = re.compile(rf"^(?:#\s+)?({WITH_PRESET})|`({WITH_PRESET})`", re.MULTILINE)
 WRITTEN = [one or other for text in TEXTS for one, other in COMMAND.findall(text.read_text(encoding="utf-8"))]
 
 
