@@ -47,7 +47,7 @@ def test_the_paper_preset_runs_with_every_target_that_needs_no_hub(tmp_path):
     """One aligned model stands for two built alike, one format for two; helpfulness reads its tasks on the hub."""
     project = checkout(tmp_path)
     stand_in(project, "paper", ["jailbreakbench", "jailbreakbench-benign"], ["llama-2-7b-chat"])
-    run = project.snakemake("all", "experiments", "asr_map", "attention_maps", timeout=1800)
+    run = project.snakemake("all", "experiments", "asr_map", "attention_maps", timeout=3600)
     assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-6000:]
     results = project.folder / "results"
     rates = tables.read_table(tables.ASR, results / "tables/llama-2-7b-chat/asr.parquet")

@@ -28,7 +28,7 @@ def real(tmp_path_factory) -> Project:
         "screen": "none",
     }
     project.write_config(config)
-    run = project.snakemake(timeout=1200)
+    run = project.snakemake(timeout=3600)
     assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-6000:]
     return project
 
