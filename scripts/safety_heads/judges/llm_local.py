@@ -24,6 +24,7 @@ from safety_heads.judges.local_prompts import PromptWriter
 
 BATCH_SIZE = 16
 TOKENS_PER_BATCH = 32768  # padding included
+LENGTH_SLACK = 1.25  # prompts share a batch while the longest is at most this much longer than the shortest
 
 
 def open(declaration: dict, model_folder: str | Path) -> Judge:  # the contract's name
@@ -101,7 +102,9 @@ class LocalJudge:
         waiting = sorted(range(len(lengths)), key=lambda row: -lengths[row])
         with tqdm(total=len(waiting), desc=f"judge by {self.preset.name}", unit="answer", mininterval=5) as progress:
             while waiting:
-                rows = waiting[: max(1, min(self.batch_size, TOKENS_PER_BATCH // lengths[waiting[0]]))]
+                longest = lengths[waiting[0]]
+                most = max(1, min(self.batch_size, TOKENS_PER_BATCH // longest))
+                rows = [row for row in waiting[:most] if longest <= LENGTH_SLACK * lengths[row]]
                 yield rows
                 waiting = waiting[len(rows) :]
                 progress.update(len(rows))
