@@ -38,8 +38,8 @@ slurm: .venv/ready
 	  --workflow-profile $(or $(PROFILE),profiles/slurm) $(if $(CONFIG),--configfile $(CONFIG))
 
 resume-slurm: .venv/ready
-	PATH="$(CURDIR)/$(BIN):$$PATH" profiles/slurm/resume.sh $(or $(PROFILE),profiles/slurm) \
-	  $(if $(CONFIG),--configfile $(CONFIG) --) $(TARGET)
+	PATH="$(CURDIR)/$(BIN):$$PATH" profiles/slurm/resume.sh $(or $(PROFILE),profiles/slurm) $(TARGET) \
+	  $(if $(CONFIG),--configfile $(CONFIG))
 
 # On the SLURM that sinfo finds; says what it needs if there is none. SHORT=1: only what continuous integration runs.
 # SLURM_NODE_KILL and SLURM_NODE_START: commands, given a node's name, for the test that crashes one.

@@ -41,8 +41,8 @@ def run(args: argparse.Namespace) -> None:
     frames = []
     for treatment in treatments:
         with treatment.pruning(model, calibration):
-            changed = benign and treatment.method != "none"
-            texts = benign.answers(subject, treatment, drafted) if changed else own
+            answered = benign is None or treatment.method == "none"
+            texts = own if answered else benign.answers(subject, treatment, drafted)
             with ablated(model, [treatment.heads]):  # the one row holds for batches of any size
                 found = [helpfulness.accuracies(language_model, tasks)]
                 found += [benign.measured(subject, texts, own)] if benign else []

@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerBase
 from safety_heads.errors import UserError
 
 CHAT = "chat_template"
+LENGTH_SLACK = 1.15  # prompts share a batch while the longest is at most this much longer than the shortest
 TEMPLATES = {"direct": "{query}", "template": "## Query: {query} ## Answer:", "chat": CHAT}
 
 
@@ -59,3 +60,17 @@ def shared_prefix_length(prompts: Sequence[Sequence[int]]) -> int:
         if len({prompt[position] for prompt in prompts}) > 1:
             return position
     return shortest - 1
+
+
+def length_groups(lengths: Sequence[int], most: int) -> list[list[int]]:
+    """Indices of the prompts, grouped so that padding wastes little: longest <= LENGTH_SLACK x shortest in each group,
+    and no group has more than `most` tokens (or one prompt). Groups of shorter prompts come first."""
+    order = sorted(range(len(lengths)), key=lambda i: (lengths[i], i))
+    groups: list[list[int]] = []
+    for i in order:
+        alike = groups and lengths[i] <= LENGTH_SLACK * lengths[groups[-1][0]]
+        if alike and (len(groups[-1]) + 1) * lengths[i] <= most:
+            groups[-1].append(i)
+        else:
+            groups.append([i])
+    return groups

@@ -20,10 +20,10 @@ from transformers import DynamicCache, PreTrainedModel
 from safety_heads.attention import ablated
 from safety_heads.blocks import Trace, record_blocks, run_blocks, widened
 from safety_heads.heads import Intervention
+from safety_heads.prompts import length_groups
 
 TOKENS_PER_BATCH = 4096
 CACHE_GIB = 4.0  # of block inputs kept in memory; more goes to temporary files
-LENGTH_SLACK = 1.15  # prompts share a batch while the longest is at most this much longer than the shortest
 
 
 @dataclass
@@ -53,25 +53,11 @@ class Store:
         return mapped.view(tensor.shape).copy_(tensor)
 
 
-def length_groups(lengths: Sequence[int], slack: float = LENGTH_SLACK, most: int = TOKENS_PER_BATCH) -> list[list[int]]:
-    """Indices of the prompts, grouped so that padding wastes little: longest <= slack x shortest in each group, and
-    no group has more than `most` tokens (or one prompt)."""
-    order = sorted(range(len(lengths)), key=lambda i: (lengths[i], i))
-    groups: list[list[int]] = []
-    for i in order:
-        fits = groups and lengths[i] <= slack * lengths[groups[-1][0]] and (len(groups[-1]) + 1) * lengths[i] <= most
-        if fits:
-            groups[-1].append(i)
-        else:
-            groups.append([i])
-    return groups
-
-
 def prompt_groups(prompts: Sequence[Sequence[int]], n_prefix: int, device: torch.device) -> list[PromptGroup]:
     """Prompts as padded suffixes of like length. The pad token's id is irrelevant: no real token sees it."""
     suffixes = [torch.tensor(prompt[n_prefix:], device=device) for prompt in prompts]
     groups = []
-    for index in length_groups([len(suffix) for suffix in suffixes]):
+    for index in length_groups([len(suffix) for suffix in suffixes], most=TOKENS_PER_BATCH):
         chosen = [suffixes[i] for i in index]
         lengths = torch.tensor([len(suffix) for suffix in chosen], device=device)
         groups.append(PromptGroup(index, torch.nn.utils.rnn.pad_sequence(chosen, batch_first=True), lengths))

@@ -25,11 +25,12 @@ def test_a_written_command_lays_one_preset_over_the_configuration(command):
     assert [(ROOT / file).is_file() for file in args.configfile] == [True]
 
 
-@pytest.mark.parametrize("target", ["slurm", "plan"])
+@pytest.mark.parametrize("target", ["slurm", "resume-slurm", "plan"])
 def test_make_passes_a_preset_and_a_target(target):
     words = ["make", "--dry-run", target, "CONFIG=config/paper.yaml", "TARGET=paper", "PROFILE=profiles/slurm"]
     shown = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout.replace("\\\n", " ")
-    [command] = [line.partition("snakemake ")[2] for line in shown.splitlines() if " snakemake " in line]
+    start = "resume.sh profiles/slurm " if target == "resume-slurm" else "snakemake "  # it hands snakemake the rest
+    [command] = [line.partition(start)[2] for line in shown.splitlines() if start in line]
     args = get_argument_parser().parse_args(shlex.split(command))
     assert list(map(str, args.configfile)) == ["config/paper.yaml"]
-    assert set(args.targets) == {"paper" if target == "slurm" else "plan"}
+    assert set(args.targets) == {"plan" if target == "plan" else "paper"}

@@ -239,6 +239,8 @@ def test_batches_shrink_until_the_memory_suffices(monkeypatch):
     monkeypatch.setattr(type(local.model), "forward", scarce)
     assert [one.score for one in local.verdicts(QUERIES, RESPONSES)] == pytest.approx(expected, abs=1e-5)
     assert local.batch_size == 1
+    local.batch_size = 2  # shrinks while batches of the same length are still to come
+    assert local.verdicts(QUERIES[:1] * 5, RESPONSES[:1] * 5) == local.verdicts(QUERIES[:1], RESPONSES[:1]) * 5
 
 
 def test_other_faults_of_the_model_are_not_taken_for_want_of_memory(monkeypatch):

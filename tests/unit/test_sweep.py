@@ -14,9 +14,8 @@ from safety_heads import models
 from safety_heads.decoding import left_padded
 from safety_heads.errors import UserError
 from safety_heads.heads import Ablation, Head
-from safety_heads.prompts import shared_prefix_length
+from safety_heads.prompts import LENGTH_SLACK, length_groups, shared_prefix_length
 from safety_heads.sweep import Sweep, plain_readout
-from safety_heads.trunk import LENGTH_SLACK, length_groups
 
 HEADS = [Head(layer, head) for layer in range(3) for head in range(4)]
 PREFIX = [5, 6, 7, 8]

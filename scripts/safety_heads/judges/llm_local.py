@@ -21,10 +21,10 @@ from safety_heads.errors import UserError
 from safety_heads.judges import presets, prompting
 from safety_heads.judges.contract import Judge, Verdict
 from safety_heads.judges.local_prompts import PromptWriter
+from safety_heads.prompts import length_groups
 
 BATCH_SIZE = 16
 TOKENS_PER_BATCH = 32768  # padding included
-LENGTH_SLACK = 1.25  # prompts share a batch while the longest is at most this much longer than the shortest
 
 
 def open(declaration: dict, model_folder: str | Path) -> Judge:  # the contract's name
@@ -98,16 +98,13 @@ class LocalJudge:
         return found
 
     def _batches(self, lengths: list[int]) -> Iterator[list[int]]:
-        """Places of prompts of like length, the longest first, so that want of memory shows at once."""
-        waiting = sorted(range(len(lengths)), key=lambda row: -lengths[row])
-        with tqdm(total=len(waiting), desc=f"judge by {self.preset.name}", unit="answer", mininterval=5) as progress:
-            while waiting:
-                longest = lengths[waiting[0]]
-                most = max(1, min(self.batch_size, TOKENS_PER_BATCH // longest))
-                rows = [row for row in waiting[:most] if longest <= LENGTH_SLACK * lengths[row]]
-                yield rows
-                waiting = waiting[len(rows) :]
-                progress.update(len(rows))
+        """Places of prompts of like length, groups of the longest first, so that want of memory shows early."""
+        size = self.batch_size  # as it is now: `_next_token` splits what was meant for more memory
+        with tqdm(total=len(lengths), desc=f"judge by {self.preset.name}", unit="answer", mininterval=5) as progress:
+            for group in reversed(length_groups(lengths, most=TOKENS_PER_BATCH)):
+                for start in range(0, len(group), size):
+                    yield (rows := group[start : start + size])
+                    progress.update(len(rows))
 
     def _next_token(self, prompts: list[list[int]]) -> Tensor:
         """Probabilities `[rows, d_vocab]` of the next token, in float32; fewer rows at a time if memory runs out."""
