@@ -19,6 +19,7 @@ rule choose_interventions:
         "<logs>/choose_interventions/{model}/{dataset}/{format}.log",
     benchmark:
         "<benchmarks>/choose_interventions/{model}/{dataset}/{format}.tsv"
+    priority: 30  # seconds that minutes of answers wait for: not behind figures
     localrule: True
     conda:
         "../envs/safety-heads.yaml"

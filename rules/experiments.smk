@@ -16,6 +16,7 @@ rule pick_interventions:
         "<logs>/pick_interventions/{experiment}/{model}/{dataset}.log",
     benchmark:
         "<benchmarks>/pick_interventions/{experiment}/{model}/{dataset}.tsv"
+    priority: 30
     localrule: True
     conda:
         "../envs/safety-heads.yaml"
