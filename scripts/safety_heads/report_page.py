@@ -18,6 +18,7 @@ body { max-width: 62rem; margin: 2rem auto; padding: 0 1rem }
 h1, h2, h3 { line-height: 1.2; margin-top: 2rem } a { color: #0173b2 }
 table { border-collapse: collapse; font-size: .85rem; display: block; overflow-x: auto; margin: 1rem 0 }
 th, td { border-bottom: 1px solid #ddd; padding: .25rem .45rem; text-align: left; white-space: nowrap }
+th, td:last-child { white-space: normal }
 figure { margin: 2rem 0 } img { max-width: 100%; height: auto } figcaption { color: #555; font-size: .9rem }
 pre { background: #f6f6f6; padding: 1rem; overflow-x: auto; font-size: .8rem }
 """
