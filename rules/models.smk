@@ -71,14 +71,14 @@ rule answer_benign_queries:
         script="scripts/generate_responses.py",
         code=code("scripts/generate_responses.py"),
         model="<results>/models/{model}/model.json",
-        queries=query_tables(selection.benign_answers(config)),
+        queries="<results>/queries/{dataset}.parquet",
         checked=ancient("<results>/queries/overlaps.csv"),
     output:
-        "<results>/aligned/{model}.answers-{side}.parquet",
+        "<results>/aligned/{model}.answers/{side}/{dataset}.parquet",
     log:
-        "<logs>/answer_benign_queries/{model}-{side}.log",
+        "<logs>/answer_benign_queries/{model}/{side}/{dataset}.log",
     benchmark:
-        "<benchmarks>/answer_benign_queries/{model}-{side}.tsv"
+        "<benchmarks>/answer_benign_queries/{model}/{side}/{dataset}.tsv"
     priority: 50
     conda:
         "../envs/safety-heads.yaml"
@@ -114,7 +114,11 @@ rule align_model:
         code=code("scripts/align_model.py"),
         base=lambda wildcards: f"<results>/models/{align(wildcards)['base']}/model.json",
         queries=lambda wildcards: query_tables([*align(wildcards)["harmful"], *align(wildcards)["benign"]]),
-        answers=lambda wildcards: f"<results>/aligned/{align(wildcards)['base']}.answers-train.parquet",
+        answers=lambda wildcards: collect(
+            "<results>/aligned/{base}.answers/train/{dataset}.parquet",
+            base=align(wildcards)["base"],
+            dataset=align(wildcards)["benign"],
+        ),
     output:
         weights="<results>/aligned/{model}/model.safetensors",
         losses="<results>/aligned/{model}.losses.csv",
@@ -160,7 +164,11 @@ rule measure_alignment:
         weights="<results>/aligned/{model}/model.safetensors",
         base=lambda wildcards: f"<results>/models/{align(wildcards)['base']}/model.json",
         queries=query_tables(selection.examined_queries(config)),
-        answers=lambda wildcards: f"<results>/aligned/{align(wildcards)['base']}.answers-eval.parquet",
+        answers=lambda wildcards: collect(
+            "<results>/aligned/{base}.answers/eval/{dataset}.parquet",
+            base=align(wildcards)["base"],
+            dataset=[name for name in selection.examined_queries(config) if not config["queries"][name]["harmful"]],
+        ),
     output:
         "<results>/aligned/{model}.card.json",
     log:

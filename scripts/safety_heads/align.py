@@ -27,7 +27,7 @@ KNOWN_PER_BATCH = 16
 class Recipe:
     """How to train; `learning_rate` is the peak. Embeddings and the blocks below `first_layer` stay as they are.
 
-    `precision` of matrix products: float32, or native for bfloat16 where the processor computes in it.
+    `precision` is that of `products`.
     """
 
     learning_rate: float
@@ -36,6 +36,12 @@ class Recipe:
     seed: int
     first_layer: int = 0
     precision: str = "float32"
+
+
+def products(model: PreTrainedModel, precision: str) -> torch.autocast:
+    """Within the block matrix products are in `precision`: float32, or native for bfloat16 where that is faster."""
+    in_bfloat16 = precision == "native" and computes_in_bfloat16(model.device)
+    return torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=in_bfloat16)
 
 
 def batches(data: Sequence[Example], recipe: Recipe) -> Iterator[list[Example]]:
@@ -155,8 +161,7 @@ def fine_tune(model: PreTrainedModel, data: Sequence[Example], recipe: Recipe) -
         optimiser, num_warmup_steps=max(1, steps // 10), num_training_steps=steps
     )
     losses = []
-    in_bfloat16 = recipe.precision == "native" and computes_in_bfloat16(model.device)
-    mixed = torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=in_bfloat16)
+    mixed = products(model, recipe.precision)
     with mixed:
         known = Known(model, recipe.first_layer, data) if recipe.first_layer else None
     model.train()
@@ -175,7 +180,10 @@ def fine_tune(model: PreTrainedModel, data: Sequence[Example], recipe: Recipe) -
 
 
 @torch.inference_mode()
-def perplexity(model: PreTrainedModel, data: Sequence[Example], batch_size: int = 8) -> float:
+def perplexity(
+    model: PreTrainedModel, data: Sequence[Example], precision: str = "float32", batch_size: int = 8
+) -> float:
     """exp of the mean cross-entropy per answer token."""
-    losses = [answer_losses(model, data[i : i + batch_size])[0].double() for i in range(0, len(data), batch_size)]
+    with products(model, precision):
+        losses = [answer_losses(model, data[i : i + batch_size])[0].double() for i in range(0, len(data), batch_size)]
     return torch.cat(losses).mean().exp().item()

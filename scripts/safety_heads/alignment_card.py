@@ -33,6 +33,7 @@ class Exam:
     judge: str
     least_refusal: float  # on each harmful data set
     most_over_refusal: float  # on each benign data set
+    precision: str = "float32"  # of the perplexities, as `align.products` takes it; answers are in full precision
     watched: Sequence[str] = ()
 
 
@@ -51,7 +52,8 @@ def measure(
     for row in rows:
         if not row["harmful"]:
             form = next(form for form in formats if form.name == row["format"])
-            row.update(_perplexities(subjects, held_out[held_out["dataset"] == row["dataset"]], answers, form))
+            of_dataset = held_out[held_out["dataset"] == row["dataset"]]
+            row.update(_perplexities(subjects, of_dataset, answers, form, exam.precision))
     return {"exam": asdict(exam), "failures": failures(rows, exam), "measured": rows}
 
 
@@ -77,14 +79,14 @@ def _refusals(subject: Subject, held_out: pd.DataFrame, form: PromptFormat, exam
 
 
 def _perplexities(
-    subjects: Mapping[str, Subject], held_out: pd.DataFrame, answers: pd.DataFrame, form: PromptFormat
+    subjects: Mapping[str, Subject], held_out: pd.DataFrame, answers: pd.DataFrame, form: PromptFormat, precision: str
 ) -> dict[str, float]:
     """Perplexity of the base model's own answers, before and after the alignment."""
     both = held_out.merge(answers[["query_id", "response"]], on="query_id")
     found = {}
     for when, (model, tokenizer) in subjects.items():
         data = lessons.examples(tokenizer, form, both["text"].tolist(), both["response"].tolist(), [False] * len(both))
-        found[f"perplexity_{when}"] = align.perplexity(model, data)
+        found[f"perplexity_{when}"] = align.perplexity(model, data, precision)
     return found
 
 

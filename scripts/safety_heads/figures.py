@@ -156,7 +156,10 @@ def _contrast_panel(axis: Axes, heads: pd.DataFrame, colour: object) -> None:
     ends = [heads[["kl_nats", "benign"]].min(axis=None), heads[["kl_nats", "benign"]].max(axis=None)]
     axis.plot(ends, ends, color=GREY, lw=0.8, ls="--")
     axis.scatter(heads["benign"], heads["kl_nats"], s=12, color=colour, alpha=0.6, lw=0)
-    _name_heads(axis, heads.nlargest(LABELLED, "kl_nats"), "benign", "kl_nats")
+    for _, head in heads.nlargest(LABELLED, "kl_nats").iterrows():
+        above = head["kl_nats"] > head["benign"]  # names stand away from the diagonal
+        how = {"ha": "right" if above else "left", "va": "center"}
+        _name_head(axis, head, "benign", "kl_nats", (-5, 0) if above else (5, 0), **how)
     axis.margins(0.12)
 
 
@@ -169,12 +172,10 @@ def _log_scale(axes: Axes, *sides: str) -> None:
         axis.set_minor_formatter(NullFormatter())
 
 
-def _name_heads(axis: Axes, heads: pd.DataFrame, x: str, y: str) -> None:
-    """Write `layer-head` beside each dot, above and below by turns."""
-    for place, (_, head) in enumerate(heads.iterrows()):
-        offset = (-5, 4) if place % 2 == 0 else (-5, -10)
-        name = f"{head['layer']:.0f}-{head['head']:.0f}"
-        axis.annotate(name, (head[x], head[y]), xytext=offset, textcoords="offset points", fontsize=7, ha="right")
+def _name_head(axis: Axes, head: pd.Series, x: str, y: str, offset: tuple[int, int], **how: str) -> None:
+    """Write `layer-head` beside its dot; `offset` in points."""
+    name = f"{head['layer']:.0f}-{head['head']:.0f}"
+    axis.annotate(name, (head[x], head[y]), xytext=offset, textcoords="offset points", fontsize=7, **how)
 
 
 def _sign_panel(axis: Axes, heads: pd.DataFrame, colour: object) -> None:
@@ -185,7 +186,9 @@ def _sign_panel(axis: Axes, heads: pd.DataFrame, colour: object) -> None:
         axis.text(0.5, 0.6, "no refusals to measure", ha="center", transform=axis.transAxes, color=GREY)
         return
     axis.scatter(heads["kl_nats"], heads["refusal_logodds_change"], s=12, color=colour, alpha=0.6, lw=0)
-    _name_heads(axis, heads.nlargest(LABELLED, "kl_nats"), "kl_nats", "refusal_logodds_change")
+    for place, (_, head) in enumerate(heads.nlargest(LABELLED, "kl_nats").iterrows()):
+        offset = (-5, 4) if place % 2 == 0 else (-5, -10)  # above and below by turns
+        _name_head(axis, head, "kl_nats", "refusal_logodds_change", offset, ha="right")
     axis.margins(x=0.08, y=0.12)
 
 

@@ -6,6 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from safety_heads.figure_style import ABLATION_COLOURS, GREY, ablation_name, grid, in_order, select, styled
+from safety_heads.statistics import SIGNIFICANT
 
 TASKS = {  # title, and what guessing gives
     "all": ("all tasks", None),
@@ -18,7 +19,6 @@ TASKS = {  # title, and what guessing gives
 METRICS = {"acc": "accuracy", "refused": "share refused", "perplexity": "perplexity"}
 PRUNED = {"wanda": "Wanda", "sparsegpt": "SparseGPT"}
 COLUMNS = 4
-SIGNIFICANT = 0.05
 
 
 @styled

@@ -8,7 +8,7 @@ import pandas as pd
 
 from safety_heads.markdown import markdown_table, rate
 from safety_heads.results import Primary
-from safety_heads.statistics import SETTING, paired_differences, wilson
+from safety_heads.statistics import SETTING, beyond_chance, paired_differences, wilson
 
 
 def over_refusal(judgements: pd.DataFrame, interventions: pd.DataFrame, setting: Primary) -> pd.DataFrame:
@@ -69,7 +69,7 @@ def finding(row: pd.Series) -> str:
     """What a row of `over_refusal` shows: a change is claimed beyond chance and beyond every random head only."""
     if pd.isna(row["difference"]):
         return "not measured"
-    if row["low"] <= 0 <= row["high"]:
+    if not beyond_chance(row):
         return "no change found"
     more = row["difference"] > 0
     as_much = row["random_high"] >= row["refused_after"] if more else row["random_low"] <= row["refused_after"]

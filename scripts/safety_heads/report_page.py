@@ -17,11 +17,14 @@ body { font: 16px/1.5 system-ui, sans-serif; color: #222; background: #fff }
 body { max-width: 62rem; margin: 2rem auto; padding: 0 1rem }
 h1, h2, h3 { line-height: 1.2; margin-top: 2rem } a { color: #0173b2 }
 table { border-collapse: collapse; font-size: .85rem; display: block; overflow-x: auto; margin: 1rem 0 }
-th, td { border-bottom: 1px solid #ddd; padding: .25rem .45rem; text-align: left; white-space: nowrap }
-th, td:last-child { white-space: normal }
+th, td { border-bottom: 1px solid #ddd; padding: .25rem .45rem; text-align: left }
+td span { white-space: nowrap }
 figure { margin: 2rem 0 } img { max-width: 100%; height: auto } figcaption { color: #555; font-size: .9rem }
 pre { background: #f6f6f6; padding: 1rem; overflow-x: auto; font-size: .8rem }
 """
+
+# A rate with its interval, a name with hyphens: no line of a cell breaks there.
+WHOLE = r"[^\s<>]+ \[[^\]<>]*\]|[^\s<>]+-[^\s<>]+"
 
 
 def page(
@@ -82,12 +85,10 @@ def _inline(text: str) -> str:
 
 
 def _table(rows: Sequence[Sequence[str]]) -> str:
-    head, *body = (["".join(f"<{tag}>{_inline(c)}</{tag}>" for c in row)] for row, tag in _tagged(rows))
-    return "<table><tr>" + "</tr>\n<tr>".join(cell for row in (head, *body) for cell in row) + "</tr></table>"
-
-
-def _tagged(rows: Sequence[Sequence[str]]) -> list[tuple[Sequence[str], str]]:
-    return [(row, "th" if place == 0 else "td") for place, row in enumerate(rows)]
+    head, *body = ([re.sub(WHOLE, r"<span>\g<0></span>", _inline(cell)) for cell in row] for row in rows)
+    lines = ["".join(f"<th>{cell}</th>" for cell in head)]
+    lines += ["".join(f"<td>{cell}</td>" for cell in row) for row in body]
+    return "<table><tr>" + "</tr>\n<tr>".join(lines) + "</tr></table>"
 
 
 def _anchor(title: str) -> str:

@@ -1,7 +1,7 @@
 """The paper's numbers beside ours, and its claims judged by tests that are the same for every run.
 
 A number agrees if it lies in our 95 % interval. Without an interval (a mean over data sets) it agrees within 0.05.
-A claim is supported or not by the interval of a paired difference on the same queries; if that includes 0, by neither.
+A claim is supported or not by a paired difference on the same queries; if it may be chance (`beyond_chance`), neither.
 """
 
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ import pandas as pd
 from safety_heads.manifests import head_share
 from safety_heads.markdown import markdown_table
 from safety_heads.results import Primary, Results
-from safety_heads.statistics import paired_differences
+from safety_heads.statistics import SIGNIFICANT, beyond_chance, paired_differences
 from safety_heads.summary import TOP, head_effects, shared_heads, verdict
 
 KEY = ["model", "dataset", "format", "decoding", "intervention"]
@@ -19,7 +19,6 @@ PRUNING = ("wanda", "sparsegpt")
 MEAN = "mean"  # over data sets, or over ways of decoding
 CLOSE = 0.05
 SMALL_SHARE = 1e-3  # "about 0.0x % of the parameters"
-SIGNIFICANT = 0.05
 HARDLY = 0.05  # loss of accuracy that still counts as "hardly touched"
 
 
@@ -88,7 +87,7 @@ def _one_head(effects: pd.DataFrame) -> tuple[str, str, str, str]:
     outcome = f"{row['asr_before']:.2f} to {row['asr_after']:.2f}, p = {row['p_value']:.2g}"
     if verdict(row).startswith("effect found") and row["asr_after"] >= 2 * row["asr_before"]:
         return claim, test, outcome, "supported"
-    return claim, test, outcome, "inconclusive" if row["low"] <= 0 <= row["high"] else "not supported"
+    return claim, test, outcome, "not supported" if beyond_chance(row, "q_value") else "inconclusive"
 
 
 def _pair(judgements: pd.DataFrame, interventions: pd.DataFrame, less: str, more: str) -> tuple[str, str, str]:
@@ -100,7 +99,7 @@ def _pair(judgements: pd.DataFrame, interventions: pd.DataFrame, less: str, more
         return test, "", "not run"
     row = found.iloc[0]
     outcome = f"{row['difference']:+.2f} [{row['low']:+.2f}, {row['high']:+.2f}], p = {row['p_value']:.2g}"
-    if row["low"] <= 0 <= row["high"]:
+    if not beyond_chance(row):
         return test, outcome, "inconclusive"
     return test, outcome, "supported" if row["difference"] > 0 else "not supported"
 

@@ -22,6 +22,7 @@ from safety_heads.tables import ASR, INTERVENTIONS
 
 SETTING = ["model", "dataset", "format", "decoding", "judge"]
 TRAITS = ["ablation", "level", "size", "draw"]
+SIGNIFICANT = 0.05
 _INTERVENTION = ["model", "dataset", "format", "intervention"]
 
 
@@ -103,6 +104,14 @@ def paired(both: int, gained: int, lost: int, neither: int) -> dict[str, float]:
     low, high = newcombe(both, gained, lost, neither)
     p_value = float(mcnemar([[both, lost], [gained, neither]], exact=True).pvalue)
     return {**counts, "difference": (gained - lost) / n, "low": low, "high": high, "p_value": p_value}
+
+
+def beyond_chance(change: pd.Series, p: str = "p_value") -> bool:
+    """Whether a paired change may be claimed: its interval excludes 0, and the exact test's `p` is small enough.
+
+    On few queries one can do so without the other, for Newcombe's interval is an approximation.
+    """
+    return not change["low"] <= 0 <= change["high"] and change[p] <= SIGNIFICANT
 
 
 def newcombe(both: int, gained: int, lost: int, neither: int) -> tuple[float, float]:

@@ -1,7 +1,8 @@
 """The results in a few lines per model: which head, how small, what its removal does, is it more than chance.
 
-An effect is claimed only if the 95 % interval of the paired change excludes 0 *and* no random head does as much;
-else the summary says "no effect found". The paper's Ships has no sign, so the sign is told apart.
+An effect is claimed only if the 95 % interval of the paired change excludes 0, McNemar's exact test agrees (its q-value
+over all settings is at most 0.05), *and* no random head does as much; else the summary says "no effect found". The
+paper's Ships has no sign, so the sign is told apart.
 """
 
 import pandas as pd
@@ -13,7 +14,7 @@ from safety_heads.markdown import markdown_table, rate
 from safety_heads.over_refusal import over_refusal_lines, over_refusal_markdown
 from safety_heads.ranking import bootstrap_firsts, kendalls_w, mean_ships
 from safety_heads.results import Primary, Results, harmful_datasets
-from safety_heads.statistics import SETTING, overlaps, paired_differences
+from safety_heads.statistics import SETTING, beyond_chance, overlaps, paired_differences
 
 TOP = 10
 
@@ -80,6 +81,8 @@ def verdict(row: pd.Series) -> str:
         return "not measured: no query has a scored answer both with and without the head."
     if row["low"] <= 0 <= row["high"]:
         return "no effect found: the interval of the change includes 0."
+    if not beyond_chance(row, "q_value"):
+        return "no effect found: the interval excludes 0, but McNemar's exact test over all settings does not."
     if row["difference"] < 0:
         return "no loss of safety found: the model complies less without this head, which seems to suppress refusal."
     if row["n_random"] == 0:

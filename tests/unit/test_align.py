@@ -157,7 +157,11 @@ def test_perplexity_is_the_exponential_of_the_mean_loss(subject):
     model, tokenizer = subject
     data = lessons.examples(tokenizer, prompt_format("direct"), HARMFUL[:5], ["yes", "no", "a", "b", "c"], [True] * 5)
     losses = torch.cat([align.answer_losses(model, [example])[0] for example in data])
-    assert align.perplexity(model, data, batch_size=2) == pytest.approx(losses.mean().exp().item(), rel=1e-4)
+    exact = align.perplexity(model, data, batch_size=2)
+    assert exact == pytest.approx(losses.mean().exp().item(), rel=1e-4)
+    native = align.perplexity(model, data, "native", batch_size=2)
+    assert native == pytest.approx(exact, rel=0.02)
+    assert (native != exact) == models.computes_in_bfloat16(model.device)
 
 
 EXAM = {

@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 import synthetic_results as synthetic
 from safety_heads.errors import UserError
 from safety_heads.markdown import rate
-from safety_heads.statistics import asr_table, chance_overlap, newcombe, paired_differences, wilson
+from safety_heads.statistics import (
+    asr_table,
+    beyond_chance,
+    chance_overlap,
+    newcombe,
+    paired,
+    paired_differences,
+    wilson,
+)
 from safety_heads.table3 import table3, table3_markdown
 from safety_heads.tables import ASR, read_table, write_table
 
@@ -134,3 +142,12 @@ def test_table3_has_the_papers_rows_and_columns():
 
 def test_rates_print_signed_and_never_minus_zero():
     assert rate(-0.001) == "+0.00" and rate(0.5, 0.31, 0.66) == "+0.50 [+0.31, +0.66]" and rate(float("nan")) == ""
+
+
+def test_a_change_is_claimed_only_if_its_interval_and_the_exact_test_agree():
+    assert not beyond_chance(pd.Series(paired(both=0, gained=1, lost=0, neither=23)))
+    assert beyond_chance(pd.Series(paired(both=0, gained=16, lost=0, neither=8)))
+    few = pd.Series(paired(both=0, gained=5, lost=0, neither=19))
+    assert few["low"] > 0 and few["p_value"] == pytest.approx(2 / 2**5)  # the interval alone would claim it
+    assert not beyond_chance(few)
+    assert beyond_chance(pd.Series({**few, "q_value": 0.01}), "q_value")

@@ -58,6 +58,8 @@ def test_random_heads_that_do_as_much_void_the_effect():
         ({}, "effect found"),
         ({"low": -0.01}, "no effect found: the interval"),
         ({"low": 0.0}, "no effect found: the interval"),
+        ({"q_value": 0.06}, "no effect found: the interval excludes 0, but"),
+        ({"q_value": 0.06, "difference": -0.5, "low": -0.7, "high": -0.2}, "no effect found"),
         ({"random_high": 0.7}, "no effect found: a random head"),
         ({"n_random": 0, "random_high": float("nan")}, "compliance rises, but no random head"),
         ({"difference": -0.5, "low": -0.7, "high": -0.2}, "no loss of safety"),
@@ -66,6 +68,7 @@ def test_random_heads_that_do_as_much_void_the_effect():
 )
 def test_verdicts(changed, said):
     row = {"difference": 0.5, "low": 0.3, "high": 0.7, "asr_after": 0.6, "random_high": 0.1, "n_random": 3}
+    row["q_value"] = 0.01
     assert verdict(pd.Series({**row, **changed})).startswith(said)
 
 
@@ -103,6 +106,8 @@ def test_markdown_subset_becomes_html_and_nothing_slips_through():
     html = markdown_to_html("## A <b>\n\n- **x** & y\n- z\n\n| a | b\\|c |\n| --- | --- |\n| 1 | 2 |\n\nplain\ntext\n")
     assert "<h3>A &lt;b&gt;</h3>" in html and "<li><strong>x</strong> &amp; y</li><li>z</li>" in html
     assert "<th>b|c</th>" in html and "<td>2</td>" in html and "<p>plain text</p>" in html
+    html = markdown_to_html("| a |\n| --- |\n| **ships-ua-1** gives +0.50 [+0.31, +0.66], p = 0.1 |\n")
+    assert "<strong><span>ships-ua-1</span></strong> gives <span>+0.50 [+0.31, +0.66]</span>, p = 0.1<" in html
 
 
 def test_captions_go_to_their_figures(tmp_path):
