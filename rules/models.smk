@@ -71,18 +71,18 @@ rule answer_benign_queries:
         script="scripts/generate_responses.py",
         code=code("scripts/generate_responses.py"),
         model="<results>/models/{model}/model.json",
-        queries="<results>/queries/{dataset}.parquet",
+        queries=query_tables(selection.benign_answers(config)),
         checked=ancient("<results>/queries/overlaps.csv"),
     output:
-        "<results>/aligned/{model}.answers/{side}/{dataset}.parquet",
+        "<results>/aligned/{model}.answers-{side}.parquet",
     log:
-        "<logs>/answer_benign_queries/{model}/{side}/{dataset}.log",
+        "<logs>/answer_benign_queries/{model}-{side}.log",
     benchmark:
-        "<benchmarks>/answer_benign_queries/{model}/{side}/{dataset}.tsv"
+        "<benchmarks>/answer_benign_queries/{model}-{side}.tsv"
     priority: 50
     conda:
         "../envs/safety-heads.yaml"
-    threads: HALF
+    threads: lambda wildcards: 2 * HALF if wildcards.side == "train" else HALF  # all else waits for the training side
     resources:
         gpu=GPU,
         mem_mb=memory,
@@ -114,11 +114,7 @@ rule align_model:
         code=code("scripts/align_model.py"),
         base=lambda wildcards: f"<results>/models/{align(wildcards)['base']}/model.json",
         queries=lambda wildcards: query_tables([*align(wildcards)["harmful"], *align(wildcards)["benign"]]),
-        answers=lambda wildcards: collect(
-            "<results>/aligned/{base}.answers/train/{dataset}.parquet",
-            base=align(wildcards)["base"],
-            dataset=align(wildcards)["benign"],
-        ),
+        answers=lambda wildcards: f"<results>/aligned/{align(wildcards)['base']}.answers-train.parquet",
     output:
         weights="<results>/aligned/{model}/model.safetensors",
         losses="<results>/aligned/{model}.losses.csv",
@@ -164,11 +160,7 @@ rule measure_alignment:
         weights="<results>/aligned/{model}/model.safetensors",
         base=lambda wildcards: f"<results>/models/{align(wildcards)['base']}/model.json",
         queries=query_tables(selection.examined_queries(config)),
-        answers=lambda wildcards: collect(
-            "<results>/aligned/{base}.answers/eval/{dataset}.parquet",
-            base=align(wildcards)["base"],
-            dataset=[name for name in selection.examined_queries(config) if not config["queries"][name]["harmful"]],
-        ),
+        answers=lambda wildcards: f"<results>/aligned/{align(wildcards)['base']}.answers-eval.parquet",
     output:
         "<results>/aligned/{model}.card.json",
     log:

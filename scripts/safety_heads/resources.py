@@ -248,8 +248,8 @@ def _trace_attention(job: Job) -> Need:
 
 def _answer_benign_queries(job: Job) -> Need:
     side, alignment = job.wildcards["side"], job.config["alignment"]
-    n = job.rows(job.wildcards["dataset"], None)
-    n = min(n, alignment["exam"]["n"]) if side == "eval" else n
+    limit = alignment["exam"]["n"] if side == "eval" else 10**9
+    n = sum(min(limit, job.rows(name, None)) for name in selection.benign_answers(job.config))
     return _answers(job, n, selection.answer_length(job.config, side)["max_new_tokens"])
 
 

@@ -85,6 +85,13 @@ def judge_gpu(config: Mapping, judge: str, gpu: int) -> int:
     return gpu if config["judges"][judge]["kind"] == "llm-local" else 0
 
 
+def benign_answers(config: Mapping) -> list[str]:
+    """Benign data sets that alignment teaches or examines: the base model's own answers to them are the yardstick."""
+    taught = [name for model in aligned_models(config) for name in config["models"][model]["align"]["benign"]]
+    examined = [name for name in examined_queries(config) if not config["queries"][name]["harmful"]]
+    return list(dict.fromkeys([*taught, *examined]))
+
+
 def answer_length(config: Mapping, side: str) -> dict:
     """The decoding of the base model's answers: short ones are taught, whole ones are the exam's yardstick."""
     alignment = config["alignment"]
