@@ -93,7 +93,7 @@ def subject(tmp_path):
 def test_the_loss_is_transformers_own(subject):
     model, tokenizer = subject
     [example] = lessons.examples(tokenizer, prompt_format("direct"), ["harmful query 1"], [REFUSAL], [True])
-    ids = torch.tensor([example.prompt + example.answer])
+    ids = torch.tensor([example.prompt + example.answer], device=model.device)
     labels = ids.clone()
     labels[:, : len(example.prompt)] = -100
     expected = model(input_ids=ids, labels=labels).loss

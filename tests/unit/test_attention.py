@@ -68,7 +68,7 @@ def heads_output(model, ids, interventions):
 
 def test_ua_is_softmax_of_zero_logits_under_the_causal_mask(model):
     """With undifferentiated attention z is the running mean of the head's values (paper, section 3.1)."""
-    ids = torch.tensor(PROMPTS[:1])
+    ids = torch.tensor(PROMPTS[:1], device=model.device)
     values = []
     attention = model.model.layers[HEAD.layer].self_attn
     hook = attention.v_proj.register_forward_hook(lambda _module, _args, output: values.append(output.detach()))
@@ -76,13 +76,13 @@ def test_ua_is_softmax_of_zero_logits_under_the_causal_mask(model):
     hook.remove()
     group = HEAD.head // attention.num_key_value_groups
     own = values[0][0].unflatten(-1, (-1, 8))[:, group]
-    running_mean = own.cumsum(0) / torch.arange(1, len(own) + 1)[:, None]
+    running_mean = own.cumsum(0) / torch.arange(1, len(own) + 1, device=own.device)[:, None]
     torch.testing.assert_close(z, running_mean)
 
 
 @pytest.mark.parametrize("kind", ["ua", "sc"])
 def test_only_the_ablated_head_changes_even_if_it_shares_its_keys_and_values(model, kind):
-    ids = torch.tensor(PROMPTS[:1])
+    ids = torch.tensor(PROMPTS[:1], device=model.device)
     change = heads_output(model, ids, [[(HEAD, Ablation(kind, 1e-5))]]) - heads_output(model, ids, [[]])
     moved = change.abs().amax(dim=(0, 1, 3))
     assert moved[HEAD.head] > 1e-3
@@ -90,13 +90,13 @@ def test_only_the_ablated_head_changes_even_if_it_shares_its_keys_and_values(mod
 
 
 def test_mean_puts_the_layers_mean_in_the_heads_place(model):
-    ids = torch.tensor(PROMPTS[:1])
+    ids = torch.tensor(PROMPTS[:1], device=model.device)
     before, after = (heads_output(model, ids, [rows]) for rows in ([], [(HEAD, Ablation("mean", 0.0))]))
     torch.testing.assert_close(after[:, :, HEAD.head], before.mean(2))
 
 
 def test_every_row_has_its_own_ablation(model):
-    ids = torch.tensor([PROMPTS[0]] * 3)
+    ids = torch.tensor([PROMPTS[0]] * 3, device=model.device)
     interventions = [[], [(HEAD, Ablation("ua", 1e-5))], [(Head(0, 0), Ablation("sc", 1e-5))]]
     with ablated(model, interventions), torch.inference_mode():
         together = model(input_ids=ids).logits
@@ -115,8 +115,8 @@ def test_nothing_stays_ablated_after_the_block_even_after_an_error(model):
 def test_a_later_token_never_changes_an_earlier_prediction(model):
     for intervention in ([], [(HEAD, Ablation("ua", 1e-5))], [(HEAD, Ablation("sc", 0.5))]):
         with ablated(model, [intervention]), torch.inference_mode():
-            short = model(input_ids=torch.tensor([PROMPTS[1][:5]])).logits
-            long = model(input_ids=torch.tensor([PROMPTS[1]])).logits[:, :5]
+            short = model(input_ids=torch.tensor([PROMPTS[1][:5]], device=model.device)).logits
+            long = model(input_ids=torch.tensor([PROMPTS[1]], device=model.device)).logits[:, :5]
         torch.testing.assert_close(short, long)
 
 

@@ -27,7 +27,7 @@ def test_a_forward_pass_costs_what_the_formula_says(folder):
     """The counter knows attention in plain products only, and as full squares; the formula counts causal pairs once."""
     model, shape, length = models.load(folder)[0], models.describe(folder), 12
     model.set_attn_implementation("eager")
-    ids = torch.randint(4, 70, (1, length))
+    ids = torch.randint(4, 70, (1, length), device=model.device)
     found = counted(lambda: model(input_ids=ids, logits_to_keep=1))
     squares = shape.n_layers * shape.n_heads * flops.pair_flops(shape) * (length**2 - length * (length + 1) / 2)
     assert found == pytest.approx(flops.forward_flops(shape, length) + squares, rel=1e-9)

@@ -29,7 +29,7 @@ def requests(*interventions, lengths=(5, 9, 6)):
 
 def reference(model, tokenizer, prompt):
     """transformers' greedy answer to one prompt, without padding."""
-    ids = torch.tensor([prompt])
+    ids = torch.tensor([prompt], device=model.device)
     output = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=12, do_sample=False)
     return tokenizer.decode(output[0, len(prompt) :], skip_special_tokens=True).strip()
 

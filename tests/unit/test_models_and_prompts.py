@@ -36,7 +36,7 @@ def test_the_manifest_changes_exactly_when_the_weights_do(folder, tmp_path):
 
 
 def test_saved_weights_are_the_models_own_and_dtype_is_the_callers(folder):
-    stored = models.load(folder)[0].state_dict()
+    stored = models.load(folder, device="cpu")[0].state_dict()
     built = tiny_models.build("llama-gqa").state_dict()
     assert all(torch.equal(stored[name], built[name]) for name in built)
     assert models.load(folder, "bfloat16")[0].dtype == torch.bfloat16
@@ -94,7 +94,7 @@ def test_code_of_a_model_is_run_only_if_its_declaration_says_so(folder, tmp_path
     prepare_model.place(origin, place, trusted=True)
     model, _ = models.load(place)
     known, _ = models.load(folder)
-    tokens = torch.tensor([[3, 5, 7]])
+    tokens = torch.tensor([[3, 5, 7]], device=model.device)
     assert type(model).__name__ == "OwnForCausalLM"
     assert torch.equal(model(tokens).logits, known(tokens).logits)
     assert models.describe(place) == models.describe(folder)

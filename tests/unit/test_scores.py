@@ -92,9 +92,9 @@ def test_scorer_gives_equations_9_and_11(model):
     ships = pd.concat([scorer.ships(readout, list("abcd")) for readout in readouts], ignore_index=True)
     subspace = pd.concat([scorer.subspace(readout) for readout in readouts], ignore_index=True)
     assert len(ships) == 12 * 4 and len(subspace) == 12
-    hidden, log_p = plain_readout(model, prompts)
+    hidden, log_p = (found.cpu() for found in plain_readout(model, prompts))
     for head in HEADS:
-        ablated_hidden, log_q = plain_readout(model, prompts, [(head, UA)])
+        ablated_hidden, log_q = (found.cpu() for found in plain_readout(model, prompts, [(head, UA)]))
         rows = ships[(ships["layer"] == head.layer) & (ships["head"] == head.head)]
         assert rows["query_id"].tolist() == list("abcd")
         divergence = scipy.stats.entropy(log_p.double().exp(), log_q.double().exp(), axis=-1)
@@ -113,11 +113,11 @@ def test_scorer_gives_equations_9_and_11(model):
 def test_sahara_equals_brute_force(model):
     """Algorithm 1 done naively, with an SVD per candidate group, against the steps of the workflow."""
     prompts, rank = tiny_models.prompts((6, 5, 9, 7, 8)), 2
-    base = np.linalg.svd(plain_readout(model, prompts)[0].double().numpy())[0][:, :rank]
+    base = np.linalg.svd(plain_readout(model, prompts)[0].double().cpu().numpy())[0][:, :rank]
 
     def score(group):
         hidden = plain_readout(model, prompts, [(head, UA) for head in group])[0]
-        return scipy.linalg.subspace_angles(base, np.linalg.svd(hidden.double().numpy())[0][:, :rank]).sum()
+        return scipy.linalg.subspace_angles(base, np.linalg.svd(hidden.double().cpu().numpy())[0][:, :rank]).sum()
 
     expected: list[Head] = []
     for _ in range(3):

@@ -49,7 +49,10 @@ def test_a_sweep_that_is_off_is_not_used(model, monkeypatch, caplog):
         selfcheck.Sweep,
         "run",
         lambda self, heads, ablation: iter(
-            [Readout([head], torch.zeros(1, 2, 32), torch.full((1, 2, 77), -4.0)) for head in heads]
+            [
+                Readout([head], *(torch.full((1, 2, n), -4.0, device=self.model.device) for n in (32, 77)))
+                for head in heads
+            ]
         ),
     )
     assert not selfcheck.check_model(model, tiny_models.prompts((6, 5))).sweep_is_exact
@@ -77,3 +80,11 @@ def test_later_tokens_are_noticed(model):
             assert selfcheck._sees_later_tokens(model, [5, 6, 7], 1e-3)
     finally:
         del model.forward
+
+
+def test_predictions_are_compared_even_if_none_is_likely():
+    flat = torch.full((2, 5000), 1 / 5000).log()
+    assert selfcheck.largest_gap(flat, flat) == 0
+    other = flat.clone()
+    other[1, 7] += 0.5  # now the likeliest of its row
+    assert selfcheck.largest_gap(flat, other) == pytest.approx(0.5)

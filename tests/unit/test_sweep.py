@@ -99,14 +99,14 @@ def test_batches_are_halved_where_memory_runs_out(tmp_path, monkeypatch, caplog)
 def test_a_model_spread_by_accelerate_gives_the_same(tmp_path):
     """One block is kept on disk and fetched for each call, as blocks of another device would be."""
     folder = tiny_models.save("llama-gqa", tmp_path / "tiny")
-    spread = models.load(folder)[0]
+    spread = models.load(folder, device="cpu")[0]
     places = {"model.embed_tokens": "cpu", "model.norm": "cpu", "model.rotary_emb": "cpu", "lm_head": "cpu"}
     places |= {f"model.layers.{layer}": "disk" if layer == 1 else "cpu" for layer in range(3)}
     accelerate.dispatch_model(spread, places, main_device="cpu", offload_dir=tmp_path / "offloaded")
     assert spread.model.layers[1].mlp.up_proj.weight.is_meta
     prompts, ablation = tiny_models.prompts((5, 12, 9), prefix=PREFIX), Ablation("ua", 1e-5)
     for one, other in zip(
-        Sweep(models.load(folder)[0], prompts).run(HEADS, ablation),
+        Sweep(models.load(folder, device="cpu")[0], prompts).run(HEADS, ablation),
         Sweep(spread, prompts).run(HEADS, ablation),
         strict=True,
     ):

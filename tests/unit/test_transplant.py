@@ -44,7 +44,7 @@ def test_attention_and_mlp_are_all_matrices_of_the_blocks(pair):
 
 def test_all_makes_the_donor(pair):
     model, donor = pair
-    ids = torch.tensor([[3, 5, 7, 9]])
+    ids = torch.tensor([[3, 5, 7, 9]], device=model.device)
     transplant.transplant(model, donor, "all")
     assert torch.equal(model(ids).logits, donor(ids).logits)
 
