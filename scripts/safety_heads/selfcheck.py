@@ -88,9 +88,10 @@ def _sees_later_tokens(model: PreTrainedModel, prompt: Sequence[int], tolerance:
 
 
 def largest_gap(one: Tensor, other: Tensor) -> float:
-    """The largest difference among predictions that matter: those above 0.001 in either.
+    """The largest difference among predictions that matter: those above 0.001 in either, and each row's likeliest.
 
     Half-precision logits are too coarse for the unlikely ones.
     """
-    likely = torch.maximum(one, other) > math.log(0.001)
+    larger = torch.maximum(one, other)
+    likely = larger >= larger.amax(-1, keepdim=True).clamp(max=math.log(0.001))
     return (one - other).abs()[likely].max().item()
