@@ -70,15 +70,19 @@ def run_blocks(
     trace: Trace,
     cache: DynamicCache,
     read: Tensor | None = None,
+    keep_keys: bool = True,
 ) -> Tensor | None:
     """`hidden` `[rows, pos, d_model]` through block `layer` and all above it, in the setting of `trace`.
 
     The last block is run for the positions `read` `[rows, n]` only: gives `[rows, n, d_model]`. Without `read`
-    nothing but the keys and values that `cache` gains are of interest.
+    nothing but the keys and values that `cache` gains are of interest. Unless `keep_keys`, it loses those of a block
+    as soon as that has run.
     """
     *below, last = model.get_decoder().layers
     for depth, block in enumerate(below[layer:], start=layer):
         hidden = block(hidden, **trace.at(depth, cache))
+        if not keep_keys:
+            cache.layers[depth].keys = cache.layers[depth].values = None
     try:
         with keys_only():
             last(hidden, **trace.at(len(below), cache))

@@ -22,6 +22,8 @@ from safety_heads.trunk import CACHE_GIB, TOKENS_PER_BATCH, Trunk, prompt_groups
 
 logger = logging.getLogger(__name__)
 
+GPU_FACTOR = 4  # a GPU waits for the program between small batches
+
 
 @dataclass
 class Readout:
@@ -30,6 +32,11 @@ class Readout:
     heads: list[Head]
     hidden: Tensor  # [heads, prompts, d_model], after the final norm, at the last prompt position
     log_probs: Tensor  # [heads, prompts, d_vocab], float32, natural logarithm
+
+
+def tokens_at_once(device: torch.device) -> int:
+    """Tokens in a batch of the sweep."""
+    return TOKENS_PER_BATCH * (1 if device.type == "cpu" else GPU_FACTOR)
 
 
 @torch.inference_mode()
@@ -60,10 +67,10 @@ class Sweep:
         model: PreTrainedModel,
         prompts: Sequence[Sequence[int]],
         group: Intervention = (),
-        tokens_per_batch: int = TOKENS_PER_BATCH,
+        tokens_per_batch: int | None = None,
         cache_gib: float = CACHE_GIB,
     ) -> None:
-        self.model, self.tokens_per_batch = model, tokens_per_batch
+        self.model, self.tokens_per_batch = model, tokens_per_batch or tokens_at_once(model.device)
         self.trunk = Trunk(model, prompts, shared_prefix_length(prompts), group, cache_gib=cache_gib)
 
     def run(self, heads: Sequence[Head], ablation: Ablation) -> Iterator[Readout]:
@@ -103,7 +110,8 @@ class Sweep:
             owner = torch.arange(n).repeat_interleave(len(group.ids))  # of each row: which head
             of_rows = [interventions[i] for i in owner.tolist()]
             rows, last = torch.arange(len(group.ids)).repeat(n), (group.lengths - 1).repeat(n)[:, None]
-            residual, _ = trunk.branch(place, layer, rows, of_rows, widened(prefixes, owner, layer), last)
+            wide = widened(prefixes, owner, layer)
+            residual, _ = trunk.branch(place, layer, rows, of_rows, wide, last, keep_keys=False)
             for kept, new in zip((hidden, log_probs), read_out(self.model, residual[:, 0]), strict=True):
                 kept.append(new.unflatten(0, (n, len(group.ids))))
         order = torch.tensor([i for group in trunk.groups for i in group.index]).argsort()

@@ -100,11 +100,15 @@ class Trunk:
             self.caches.append(cache)
         return trace
 
+    def _on_device(self, kept: Tensor) -> Tensor:
+        """What went to a file is in the host's memory; a model that is spread over devices moves the others itself."""
+        return kept.to(self.model.device) if kept.device.type == "cpu" else kept
+
     def branch_prefix(self, layer: int, interventions: Sequence[Intervention]) -> DynamicCache:
         """The prefix's keys and values from `layer` up, one row per intervention, none of which reaches below."""
         cache = DynamicCache()
         if self.prefix_trace is not None:
-            start = self.prefix_trace.inputs[layer].expand(len(interventions), -1, -1)
+            start = self._on_device(self.prefix_trace.inputs[layer]).expand(len(interventions), -1, -1)
             with ablated(self.model, interventions):
                 run_blocks(self.model, layer, start, self.prefix_trace, cache)
         return cache
@@ -117,6 +121,7 @@ class Trunk:
         interventions: Sequence[Intervention],
         prefix: DynamicCache,
         read: Tensor,
+        keep_keys: bool = True,
     ) -> tuple[Tensor, DynamicCache]:
         """Prompts `rows` of group `place`, each with its intervention, from `layer` up.
 
@@ -126,6 +131,6 @@ class Trunk:
         trace = self.traces[place]
         start = trace.inputs[layer]
         with ablated(self.model, interventions):
-            start = start[rows.to(start.device)]
-            residual = run_blocks(self.model, layer, start, trace, prefix, read)
+            start = self._on_device(start[rows.to(start.device)])
+            residual = run_blocks(self.model, layer, start, trace, prefix, read, keep_keys)
         return residual, prefix
