@@ -159,7 +159,7 @@ def interpreter(requirements: tuple[str, ...], folder: Path) -> str:
     if not (home / "ready").is_file():
         print(f"making {home} ...", flush=True)
         subprocess.run([sys.executable, "-m", "venv", home], check=True)
-        subprocess.run([home / "bin/pip", "install", "--quiet", *requirements], check=True)
+        subprocess.run([home / "bin/pip", "install", "--quiet", "--use-pep517", *requirements], check=True)
         (home / "ready").touch()
     return str(home / "bin/python")
 
