@@ -76,8 +76,6 @@ TOOLS = {
 def main() -> None:
     args = parser().parse_args()
     args.output.parent.mkdir(parents=True, exist_ok=True)
-    rate = matmul_rate(args.threads)
-    print(f"matrix products: {rate / 1e9:.0f} GFLOP per CPU second in float32, {args.threads} threads", flush=True)
     rows = []
     for name, folder, form, prompts in settings(args):
         shape = models.describe(folder)
@@ -93,7 +91,10 @@ def main() -> None:
                 continue
             heads = every if TOOLS[tool].script == "ours" else some
             job = {"model": str(folder), "prompts": prompts, "heads": heads, "epsilon": EPSILON}
+            rate = matmul_rate(args.threads)  # and again afterwards, for a processor's clock changes within minutes
             result = run(TOOLS[tool], {**job, "threads": args.threads}, args)
+            rate = max(rate, matmul_rate(args.threads))
+            print(f"matrix products: {rate / 1e9:.0f} GFLOP per CPU second in float32, {args.threads} threads")
             scores = dict(zip(heads, result["scores"], strict=True))
             found[tool] = {**result, "scores": [scores[place] for place in some]}
             found[tool]["cpu_seconds"] *= len(every) / len(heads)
